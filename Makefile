@@ -1,0 +1,58 @@
+# Two commands do all the set-up by themselves: `make lab` and `make test`.
+#
+#   make lab     JupyterLab on the quickstart notebook, with the embedded Postgres
+#   make demo    the same job headless, in the terminal
+#   make test    everything that CI runs
+#   make bench   speeds as ratios against other loaders
+#   make clean   removes the environment and what tools left behind
+#
+# PYTHON=python3.12 chooses another interpreter, VENV=dir another place for the environment;
+# TEST_WORKERS=0 runs all tests one after another. Those with a browser are always alone: what they
+# see is a person's view, who would not wait for other tests either.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+LAB_OPTIONS ?=
+PYTEST_OPTIONS ?=
+TEST_WORKERS ?= 2
+
+.PHONY: lab demo test bench clean system-packages
+.DELETE_ON_ERROR:
+
+lab: $(VENV)/.lab
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_OPTIONS) notebooks/01_quickstart.ipynb
+
+demo: $(VENV)/.lab
+	$(BIN)/taskwidgets demo
+
+test: $(VENV)/.test system-packages
+	$(BIN)/python -m pytest --numprocesses=$(TEST_WORKERS) --dist=loadgroup \
+	  --ignore=tests/browser --ignore=tests/notebooks $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest tests/browser tests/notebooks $(PYTEST_OPTIONS)
+
+bench: $(VENV)/.benchmark
+	$(BIN)/python benchmarks/upload.py
+	$(BIN)/python benchmarks/download.py
+	$(BIN)/python benchmarks/jobs.py
+	$(BIN)/python benchmarks/reach.py
+	$(BIN)/python benchmarks/rejects.py
+
+# One stamp for each set of extras; a change of pyproject.toml installs anew.
+$(VENV)/.lab $(VENV)/.test $(VENV)/.benchmark: $(VENV)/.%: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || \
+	  { echo "on Debian and Ubuntu, venv is a package of its own: apt-get install python3-venv" >&2; exit 1; }
+
+# Chromium for the browser tests, PgBouncer for those behind a pooler: the package manager brings
+# what is absent.
+system-packages:
+	@sh tests/install_system_packages.sh
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

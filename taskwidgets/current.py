@@ -1,0 +1,187 @@
+"""The current workspace of this process, and the functions that users call on it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from sqlalchemy.engine import URL
+
+from taskwidgets.dashboard import Dashboard
+from taskwidgets.runtime.job import Job
+from taskwidgets.runtime.store import JobSpec
+from taskwidgets.workspace import Workspace
+
+__all__ = ["call", "connect", "download", "jobs", "resume", "upload"]
+
+_current: Workspace | None = None
+_current_lock = threading.Lock()
+
+
+def connect(url: str | URL | None = None, *, max_connections: int | None = None) -> Workspace:
+    """Connect to a Postgres database and make it the current workspace.
+
+    ``url``: the argument, else ``$TASKWIDGETS_DATABASE_URL``, else the Postgres that comes with
+    the package, started or joined in the user's data directory (``TASKWIDGETS_HOME`` moves it).
+    The schema ``taskwidgets`` is created or upgraded there. A pooler in transaction mode before the
+    server is noticed; ``?pgbouncer=true`` or ``?pgbouncer=false`` in the URL says it by hand.
+
+    ``max_connections``: how many connections this process may have to it at the same time, by
+    default 24; two of them keep and hear, six serve short statements, and the others are shared
+    out among the jobs, which wait for each other.
+
+    Raises ServerUnreachable, LoginRefused, RightsMissing, SchemaTooNew or EmbeddedServerError; the
+    password is in none of them.
+    """
+    global _current
+    with _current_lock:
+        made = Workspace(url, max_connections=max_connections)
+        if _current is not None and _current.is_on_database_of(made):
+            made.close()
+            if max_connections is not None:
+                _current.limit_connections(max_connections)
+            return _current  # its jobs go on, and a second keeper would be one too many
+        _current = made
+        return made
+
+
+def _workspace(workspace: Workspace | None) -> Workspace:
+    if workspace is not None:
+        return workspace
+    if _current is None or _current.forked:
+        return connect()
+    return _current
+
+
+def upload(
+    source: str | Path,
+    table: str,
+    *,
+    if_exists: Literal["fail", "replace", "append"] = "fail",
+    on_error: Literal["stop", "reject"] = "stop",
+    max_rejects: float | None = None,
+    types: Mapping[str, str] | Literal["text"] | None = None,
+    delimiter: str | None = None,
+    quotechar: str | None = None,
+    encoding: str | None = None,
+    header: bool | int | None = None,
+    null_values: str | Sequence[str] | None = None,
+    workers: int | None = None,
+    max_rate: float | None = None,
+    again: bool = False,
+    workspace: Workspace | None = None,
+    **reading: object,
+) -> Job:
+    """Load a CSV file into a table; starts at once and returns the Job.
+
+    ``source``: the file's path. ``table``: ``"flights"``, ``"schema.table"``, or quoted as in SQL,
+    case kept. ``if_exists``: what to do with an existing table, as in pandas.DataFrame.to_sql.
+    ``types``: ``{"column": "postgres type"}``, the rest is inferred from a sample of the whole
+    file; ``"text"``: every column as it is written. ``delimiter``, ``quotechar``, ``encoding``,
+    ``header`` (or how many rows of it), ``null_values`` and ``reading`` (``escapechar``,
+    ``skip_rows``, ``footer_rows``, ``decimal``, ``thousands``, ``date_formats``, ``booleans``,
+    ``skip_initial_space``, ``line_terminator``): how the file is written; what is not given is
+    found out. ``on_error``: ``"stop"`` ends the load at the first row that cannot be loaded, and
+    takes a plain file at its word, as RFC 4180 has it; ``"reject"`` finds out everything, mends
+    what a careful person would mend, keeps the other bad rows for ``job.rejects()``, at most
+    ``max_rejects`` of them (a number, or a fraction of all rows), and loads the rest.
+    ``workers``: connections that COPY at once, by default as many as the machine has cores, 4 at
+    most. ``max_rate``: bytes per second, for a database that others use; ``job.max_rate`` changes
+    it while the job runs.
+
+    The same call again attaches to the job that runs, resumes the one that was paused, interrupted
+    or failed, and returns the finished one when neither file nor table has changed since.
+    ``again=True`` starts over.
+
+    Until all rows are in, they are in a table of their own that nobody reads; one transaction at
+    the end makes it the target, or appends its rows. Raises, before anything is created:
+    SourceError, TargetExists, TargetMismatch, RightsMissing, OptionError, JobOwned.
+    """
+    return _workspace(workspace).upload(
+        source, table, if_exists=if_exists, on_error=on_error, types=types, delimiter=delimiter,
+        quotechar=quotechar, encoding=encoding, header=header, null_values=null_values,
+        workers=workers, max_rate=max_rate, again=again, max_rejects=max_rejects, **reading,
+    )  # fmt: skip
+
+
+def download(
+    source: str,
+    path: str | Path,
+    *,
+    if_exists: Literal["fail", "replace"] = "fail",
+    delimiter: str = ",",
+    null_value: str = "",
+    header: bool = True,
+    quote_all: bool = False,
+    escape_formulas: bool = False,
+    workers: int | None = None,
+    max_rate: float | None = None,
+    again: bool = False,
+    workspace: Workspace | None = None,
+) -> Job:
+    """Export a table or a query into a CSV file; starts at once and returns the Job.
+
+    ``source``: the name of a table or view (``"flights"``, ``"schema.table"``, quoted as in SQL),
+    or a SELECT, WITH, VALUES or TABLE query, which is run in a read-only transaction. ``path``: the
+    file; by its ending, ``.gz`` and ``.zst`` are compressed. ``if_exists="replace"`` keeps an older
+    file until the new one is whole. ``delimiter``, ``null_value``, ``header``, ``quote_all``: as
+    Postgres' COPY has them. ``escape_formulas``: text that begins with =, +, - or @ gets an
+    apostrophe in front, for those who open the file in a spreadsheet. ``workers``, ``max_rate``
+    (bytes per second) and ``again``: as for ``upload``.
+
+    The file has the very bytes of ``COPY (SELECT * FROM table) TO STDOUT WITH (FORMAT csv,
+    HEADER)`` in one snapshot. Raises, before anything is created: SourceError, TargetExists,
+    TargetError, RightsMissing, OptionError, JobOwned.
+    """
+    return _workspace(workspace).download(
+        source, path, if_exists=if_exists, delimiter=delimiter, null_value=null_value,
+        header=header, quote_all=quote_all, escape_formulas=escape_formulas, workers=workers,
+        max_rate=max_rate, again=again,
+    )  # fmt: skip
+
+
+def call(spec: JobSpec, *, again: bool = False, workspace: Workspace | None = None) -> Job:
+    """Begin the job of a decorated function's call; for ``taskwidgets.job``."""
+    return _workspace(workspace).call(spec, again=again)
+
+
+def resume(
+    job_id: int,
+    *,
+    take_over: bool = False,
+    workers: int | None = None,
+    max_rate: float | None = None,
+    workspace: Workspace | None = None,
+) -> Job:
+    """Go on with a job from its last checkpoint, in this process; returns the Job.
+
+    Where its termination was cut off, that is what goes on: nothing else can come of the job then.
+
+    ``take_over=True``: also when another process has it, such as a kernel that hangs: that one is
+    fenced, whatever it does later is not written. Raises JobNotFound, JobOwned (naming who runs
+    it), or IllegalTransition when it is completed or terminated.
+    """
+    return _workspace(workspace).resume(
+        job_id, take_over=take_over, workers=workers, max_rate=max_rate
+    )
+
+
+def jobs(
+    state: str | Collection[str] | None = None,
+    *,
+    search: str = "",
+    limit: int = 100,
+    workspace: Workspace | None = None,
+) -> Dashboard:
+    """All jobs of the database, newest first, whoever runs them: a live list in a notebook.
+
+    ``state``: the name of a state or several, such as ``"running"`` or ``["failed",
+    "interrupted"]``; a job whose owner is gone is interrupted. ``search``: a text in a job's name,
+    source or target, in upper or lower case. ``limit``: at most so many jobs in the table of text,
+    in ``.to_dataframe()`` and when iterated; the list in a notebook has buttons for older ones.
+
+    Raises OptionError for a state that does not exist.
+    """
+    return _workspace(workspace).jobs(state, search=search, limit=limit)

@@ -1,0 +1,178 @@
+"""The ledger: which parts of a job are committed. Written in the transaction of the rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, select, text
+
+from taskwidgets.runtime.store import Claim
+from taskwidgets.runtime.words import bytes_text, count
+from taskwidgets.store.schema import checkpoints
+
+__all__ = [
+    "Checkpoint",
+    "committed",
+    "forget",
+    "is_committed",
+    "record",
+    "shift",
+    "summary",
+    "totals",
+]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A committed segment: bytes [start, stop) of the file, its records, its CRC-32.
+
+    ``rows`` are loaded, ``rejected`` are not. ``to_block``: for a download, the block of the
+    table with which the next segment begins.
+    """
+
+    start: int
+    stop: int
+    rows: int
+    crc32: int
+    to_block: int | None = None
+    rejected: int = 0
+
+
+# Records a segment if, and only if, the claim is still valid. The row of the job stays locked
+# against a new claim until the commit, so a fenced owner cannot slip in between.
+RECORD = text(
+    """
+    INSERT INTO taskwidgets.checkpoints
+        (job_id, from_byte, to_byte, rows, crc32, to_block, rejected)
+    SELECT id, :start, :stop, :rows, :crc32, :to_block, :rejected FROM taskwidgets.jobs
+    WHERE id = :job_id AND epoch = :epoch AND state IN ('running', 'pausing')
+    FOR SHARE
+    """
+)
+
+
+def record(connection: Connection, claim: Claim, checkpoint: Checkpoint) -> bool:
+    """Record a segment in the caller's transaction; False when the claim is not valid any more."""
+    done = connection.execute(
+        RECORD,
+        {
+            "start": checkpoint.start,
+            "stop": checkpoint.stop,
+            "rows": checkpoint.rows,
+            "crc32": checkpoint.crc32,
+            "to_block": checkpoint.to_block,
+            "rejected": checkpoint.rejected,
+            "job_id": claim.job_id,
+            "epoch": claim.epoch,
+        },
+    )
+    return done.rowcount == 1
+
+
+def committed(connection: Connection, job_id: int) -> list[Checkpoint]:
+    """All committed segments, in the order of the source."""
+    rows = connection.execute(
+        select(
+            checkpoints.c.from_byte,
+            checkpoints.c.to_byte,
+            checkpoints.c.rows,
+            checkpoints.c.crc32,
+            checkpoints.c.to_block,
+            checkpoints.c.rejected,
+        )
+        .where(checkpoints.c.job_id == job_id)
+        .order_by(checkpoints.c.from_byte)
+    )
+    return [Checkpoint(*row) for row in rows]
+
+
+def totals(connection: Connection, job_id: int) -> tuple[int, int]:
+    """Bytes and rows that are committed."""
+    size, rows = connection.execute(
+        select(
+            func.coalesce(func.sum(checkpoints.c.to_byte - checkpoints.c.from_byte), 0),
+            func.coalesce(func.sum(checkpoints.c.rows), 0),
+        ).where(checkpoints.c.job_id == job_id)
+    ).one()
+    return int(size), int(rows)
+
+
+def is_committed(connection: Connection, job_id: int, start: int) -> bool:
+    """Whether the segment that begins at ``start`` is committed: the answer to a lost COMMIT."""
+    return (
+        connection.execute(
+            select(checkpoints.c.from_byte).where(
+                checkpoints.c.job_id == job_id, checkpoints.c.from_byte == start
+            )
+        ).one_or_none()
+        is not None
+    )
+
+
+# Of the work since the job was claimed. A job of the user's own has one row, replaced each time.
+SUMMARY = text(
+    """
+    SELECT count(c.job_id) AS checkpoints, sum(c.rows)::bigint AS rows,
+           sum(c.rejected)::bigint AS rejected,
+           sum(c.to_byte - c.from_byte)::bigint AS bytes, r.serial, r.progress
+    FROM taskwidgets.jobs j
+    LEFT JOIN taskwidgets.checkpoints c ON c.job_id = j.id AND c.at >= j.claimed_at
+    LEFT JOIN taskwidgets.run_states r ON r.job_id = j.id AND r.at >= j.claimed_at
+    WHERE j.id = :job_id
+    GROUP BY r.serial, r.progress
+    """
+)
+
+
+def summary(connection: Connection, job_id: int) -> dict[str, Any] | None:
+    """What was committed since the last claim, for the job's events: numbers, and a ``text``.
+
+    None when nothing was.
+    """
+    row = connection.execute(SUMMARY, {"job_id": job_id}).one()
+    if row.serial is not None:
+        done, unit = row.progress.get("done", 0), row.progress.get("unit", "items")
+        words = f"checkpoint {row.serial:,}: {count(done)} {unit} done"
+        return {"text": words, "serial": row.serial, "done": done, "unit": unit}
+    if not row.checkpoints:
+        return None
+    many = "checkpoint" if row.checkpoints == 1 else "checkpoints"
+    words = f"{row.checkpoints:,} {many}: {count(row.rows)} rows, {bytes_text(row.bytes)}"
+    summed = {"checkpoints": row.checkpoints, "rows": row.rows, "bytes": row.bytes}
+    if row.rejected:
+        words += f", {count(row.rejected)} rejected"
+        summed["rejected"] = row.rejected
+    return {"text": words, **summed}
+
+
+def shift(connection: Connection, job_id: int, start: int, by: int) -> None:
+    """Move the segments from ``start`` on by ``by`` bytes: the source was mended before them.
+
+    In two steps through the negative numbers' mirror would collide with the check; so the rows
+    are taken out and put in again.
+    """
+    moved = [entry for entry in committed(connection, job_id) if entry.start >= start]
+    connection.execute(
+        delete(checkpoints).where(checkpoints.c.job_id == job_id, checkpoints.c.from_byte >= start)
+    )
+    if moved:
+        connection.execute(
+            checkpoints.insert(),
+            [
+                {
+                    "job_id": job_id,
+                    "from_byte": entry.start + by,
+                    "to_byte": entry.stop + by,
+                    "rows": entry.rows,
+                    "crc32": entry.crc32,
+                    "rejected": entry.rejected,
+                }
+                for entry in moved
+            ],
+        )
+
+
+def forget(connection: Connection, job_id: int) -> None:
+    """Delete the job's segments, when what they speak of is dropped."""
+    connection.execute(delete(checkpoints).where(checkpoints.c.job_id == job_id))

@@ -1,0 +1,257 @@
+"""One Postgres database: its address, its connections, its migrated schema."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import NullPool
+
+from taskwidgets.errors import (
+    DatabaseError,
+    OptionError,
+    RightsMissing,
+)
+from taskwidgets.store import pooler
+from taskwidgets.store.budget import DEFAULT_CONNECTIONS, POOL_OVERFLOW, POOLED, Budget
+from taskwidgets.store.schema import SCHEMA
+from taskwidgets.store.translate import address, is_away, translated
+
+__all__ = ["Database", "application_name", "parse_url"]
+
+# Postgres 14: the oldest that its makers still cared for when this was written, and the first that
+# reads a range of blocks without reading the whole table (TID range scan).
+OLDEST_SERVER = 140000
+CONNECT_ARGUMENTS = {
+    "connect_timeout": 10,  # seconds
+    "client_encoding": "utf8",
+    # A silent network is noticed within a minute instead of two hours.
+    "keepalives_idle": 30,  # seconds
+    "keepalives_interval": 10,  # seconds
+    "keepalives_count": 3,
+}
+PATIENCE = 60.0  # seconds that a job waits for a database that went away, before it gives up
+POOL_PATIENCE = 60.0  # seconds that a short statement waits until another one is done
+FIRST_RETRY, LAST_RETRY = 0.1, 2.0  # seconds between two attempts: doubling from one to the other
+
+
+def application_name(session: str) -> str:
+    """What pg_stat_activity shows of the connections of one process (at most 63 bytes)."""
+    return f"taskwidgets {session[:16]}"
+
+
+def parse_url(text_or_url: str | URL) -> URL:
+    """A URL for SQLAlchemy with psycopg2 named, or an OptionError that does not repeat it."""
+    try:
+        url = make_url(text_or_url)
+    except (ArgumentError, ValueError):
+        raise OptionError(
+            "that is no database URL; it looks like postgresql://user:password@host:5432/database"
+        ) from None
+    if url.get_backend_name() not in ("postgresql", "postgres"):
+        raise OptionError(f"taskwidgets needs Postgres, not {url.get_backend_name()!r}")
+    if "@" in (url.host or ""):
+        raise OptionError(
+            "that database URL has an @ too many; in a user's name or a password, write it as %40"
+        )
+    query = dict(url.query)
+    password = query.pop("password", None)
+    if password:  # libpq takes it here too; at its usual place it is masked
+        url = url.set(password=url.password or str(password), query=query)
+    # SQLAlchemy 2.1 takes another driver when none is named.
+    return url.set(drivername="postgresql+psycopg2")
+
+
+class Database:
+    """Connections to one database; ``revive`` is called before a connection is tried again."""
+
+    def __init__(
+        self,
+        url: str | URL,
+        revive: Callable[[], object] | None = None,
+        max_connections: int = DEFAULT_CONNECTIONS,
+    ) -> None:
+        self.url, self._pooled = pooler.declared(parse_url(url))
+        self.budget = Budget(max_connections)
+        self._revive = revive
+        self._pid = os.getpid()
+        self._look = threading.Lock()
+        self.session = uuid.uuid4().hex  # tells this process's connections from all others
+        # Short statements (a claim, a transition) share a few connections; ping, since the server
+        # may have been restarted between two cells.
+        self._short = self._engine(
+            pool_size=POOLED,
+            max_overflow=POOL_OVERFLOW,
+            pool_timeout=POOL_PATIENCE,
+            pool_pre_ping=True,
+        )
+        # A worker's connection is its own for the whole transfer, and is closed with it.
+        self._long = self._engine(poolclass=NullPool)
+        if self._pooled:
+            self._mark_transactions()
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether a pooler may give each transaction another session; see ``pooler.py``."""
+        if self._pooled is None:
+            with self.begin() as connection:
+                self._look_for_pooler(connection)
+        return bool(self._pooled)
+
+    def _look_for_pooler(self, connection: Connection) -> None:
+        is_between = pooler.is_between(connection)
+        with self._look:
+            if self._pooled is None:
+                self._pooled = is_between
+                if is_between:
+                    self._mark_transactions()
+
+    def _mark_transactions(self) -> None:
+        statement = pooler.mark(self.session)
+        for engine in (self._short, self._long):
+            event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(statement))
+
+    @property
+    def marks(self) -> list[str]:
+        """What a transaction begins with that is not made through this object; perhaps nothing."""
+        return [pooler.mark(self.session)] if self.is_pooled else []
+
+    def transactions_at_once(self, needed: int, wanted: int) -> int:
+        """How many more transactions may be open at once, ``wanted`` at most.
+
+        DatabaseError when a pooler gives fewer than ``needed``: what waits for each other would
+        wait for ever.
+        """
+        if not self.is_pooled:
+            return wanted  # the server itself refuses at once, and says so
+        with translated(self.url):
+            count = pooler.granted(self.connect_arguments, needed, wanted)
+        if count < needed:
+            raise DatabaseError(
+                f"the pooler in front of {address(self.url)} has {count} of its connections to "
+                f"the server to spare, and this needs {needed} at once; raise its pool's size "
+                "(default_pool_size in PgBouncer), or resume when others have left"
+            )
+        return count
+
+    @property
+    def _arguments(self) -> dict[str, Any]:
+        return {**CONNECT_ARGUMENTS, "application_name": application_name(self.session)}
+
+    def _engine(self, **options: object) -> Engine:
+        return create_engine(
+            self.url,
+            hide_parameters=True,  # a statement's values are the user's data: not into tracebacks
+            connect_args=self._arguments,
+            **options,
+        )
+
+    @property
+    def connect_arguments(self) -> dict[str, Any]:
+        """What psycopg2.connect() takes, the password included: for a process of our own."""
+        _, arguments = self._long.dialect.create_connect_args(self.url)
+        return {**arguments, **self._arguments}
+
+    def __repr__(self) -> str:
+        return f"<{address(self.url)}>"
+
+    @property
+    def engine(self) -> Engine:
+        """The pooled engine, for those who have queries of their own."""
+        return self._short
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """A short transaction: committed at the end, rolled back on an error of our tree."""
+        with translated(self.url), self._short.begin() as connection:
+            yield connection
+
+    def connect(self) -> Connection:
+        """A connection of one's own, for a worker or the keeper; the caller closes it."""
+        with translated(self.url):
+            return self._long.connect()
+
+    def patiently(
+        self,
+        action: Callable[[], object],
+        waiting: Callable[[str], None],
+        given_up: Callable[[], bool] = lambda: False,
+    ) -> object:
+        """Do something, again and again while the database is away, for PATIENCE seconds.
+
+        ``waiting`` hears what is going on ("" when it is over); ``given_up`` ends it early.
+        """
+        deadline, pause, away = 0.0, FIRST_RETRY, False
+        while True:
+            try:
+                if away and self._revive is not None:
+                    self._revive()
+                result = action()
+            except DatabaseError as error:
+                now = time.monotonic()
+                if not away:  # from here on: the action itself may have taken hours
+                    deadline = now + PATIENCE
+                if not is_away(error) or now > deadline or given_up():
+                    raise
+                away = True
+                waiting("database away, retrying")
+                time.sleep(pause)
+                pause = min(2 * pause, LAST_RETRY)
+            else:
+                if away:
+                    waiting("")
+                return result
+
+    def prepare(self) -> None:
+        """Check the server's version and bring the schema up to this release."""
+        from taskwidgets.store.migrate import migrate  # Alembic takes 0.1 s to import
+
+        with self.begin() as connection:
+            if self._pooled is None:  # found out here, it costs one small query
+                self._look_for_pooler(connection)
+            version = int(connection.scalar(text("SHOW server_version_num")) or 0)
+            if version < OLDEST_SERVER:
+                raise DatabaseError(
+                    f"{address(self.url)} is Postgres {version // 10000}; 14 or newer is needed"
+                )
+            if connection.scalar(text("SELECT pg_is_in_recovery()")):
+                raise DatabaseError(
+                    f"{address(self.url)} is a read-only standby; connect to the primary"
+                )
+            role = connection.scalar(text("SELECT quote_ident(current_user)"))
+            exists = connection.scalar(
+                text("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = :schema)"),
+                {"schema": SCHEMA},
+            )
+            try:
+                with translated(self.url):
+                    migrate(connection)
+            except RightsMissing as missing:
+                remedy = (
+                    f"GRANT ALL ON SCHEMA {SCHEMA} TO {role}; "
+                    f"GRANT ALL ON ALL TABLES IN SCHEMA {SCHEMA} TO {role}"
+                    if exists
+                    else f"CREATE SCHEMA {SCHEMA} AUTHORIZATION {role}"
+                )
+                raise RightsMissing(
+                    f'{missing}. Jobs are kept in the schema "{SCHEMA}", and {role} may not make '
+                    f"or use it; ask the database's owner to run: {remedy}",
+                    sqlstate=missing.sqlstate,
+                ) from None
+
+    def forked(self) -> bool:
+        """Whether this object came through a fork: its sockets belong to the parent."""
+        return os.getpid() != self._pid
+
+    def dispose(self) -> None:
+        """Close the idle connections."""
+        self._short.dispose(close=not self.forked())
+        self._long.dispose(close=not self.forked())

@@ -1,0 +1,107 @@
+"""Records that were not loaded: kept in the transaction of the checkpoint that counts them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from sqlalchemy import Connection, delete, func, select, update
+
+from taskwidgets.store.schema import rejects
+
+__all__ = ["COLUMNS", "Reject", "forget", "mark_replayed", "mend", "record", "table", "unloaded"]
+
+COLUMNS = ["id", "line", "byte_offset", "raw", "column", "sqlstate", "message", "at", "replayed_at"]
+COPY = (
+    'COPY taskwidgets.rejects (job_id, line, byte_offset, raw, "column", sqlstate, message)'
+    " FROM STDIN WITH (ENCODING 'UTF8')"
+)
+ESCAPES = str.maketrans(
+    {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\N{SYMBOL FOR NULL}"}
+)
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A record that was not loaded, and why.
+
+    ``line`` is the physical line of the file, counted from 1, on which it begins, ``byte_offset``
+    its first byte; ``raw`` its text without the line ending. ``column`` and ``sqlstate`` are None
+    where it is not one column's fault, or not Postgres' finding.
+    """
+
+    line: int
+    byte_offset: int
+    raw: str
+    message: str
+    column: str | None = None
+    sqlstate: str | None = None
+
+
+def record(connection: Connection, job_id: int, found: Sequence[Reject]) -> None:
+    """Keep them, in the caller's transaction; by COPY, as they may be many thousands."""
+    if not found:
+        return
+    lines = "".join(
+        f"{job_id}\t{one.line}\t{one.byte_offset}\t{_copied(one.raw)}\t{_copied(one.column)}\t"
+        f"{_copied(one.sqlstate)}\t{_copied(one.message)}\n"
+        for one in found
+    )
+    cursor = connection.connection.cursor()
+    try:
+        cursor.copy_expert(COPY, io.BytesIO(lines.encode(errors="replace")))
+    finally:
+        cursor.close()
+
+
+def _copied(value: str | None) -> str:
+    """As COPY's text format has it; a NUL, which no text in Postgres can hold, as its symbol."""
+    if value is None:
+        return "\\N"
+    return value.translate(ESCAPES)
+
+
+def table(connection: Connection, job_id: int) -> pd.DataFrame:
+    """A job's rejects in the order of the file, one row each."""
+    rows = connection.execute(
+        select(*(rejects.c[name] for name in COLUMNS))
+        .where(rejects.c.job_id == job_id)
+        .order_by(rejects.c.byte_offset)
+    ).all()
+    return pd.DataFrame([tuple(row) for row in rows], columns=COLUMNS)
+
+
+def unloaded(connection: Connection, job_id: int, ids: Sequence[int]) -> dict[int, str]:
+    """Of these rejects, those of the job that are not loaded yet: number -> raw, rows locked."""
+    rows = connection.execute(
+        select(rejects.c.id, rejects.c.raw)
+        .where(
+            rejects.c.job_id == job_id, rejects.c.id.in_(list(ids)), rejects.c.replayed_at.is_(None)
+        )
+        .order_by(rejects.c.id)
+        .with_for_update()
+    )
+    return {row.id: row.raw for row in rows}
+
+
+def mark_replayed(connection: Connection, ids: Sequence[int]) -> None:
+    """They are loaded now, by the caller's transaction."""
+    connection.execute(
+        update(rejects).where(rejects.c.id.in_(list(ids))).values(replayed_at=func.now())
+    )
+
+
+def mend(connection: Connection, reject_id: int, found: Reject) -> None:
+    """Keep what somebody made of a record, and what is wrong with that."""
+    connection.execute(
+        update(rejects)
+        .where(rejects.c.id == reject_id)
+        .values(raw=found.raw, column=found.column, sqlstate=found.sqlstate, message=found.message)
+    )
+
+
+def forget(connection: Connection, job_id: int) -> None:
+    """Delete the job's rejects, when nothing of its file is in the database any more."""
+    connection.execute(delete(rejects).where(rejects.c.job_id == job_id))

@@ -1,0 +1,174 @@
+"""The tables of the schema ``taskwidgets``, as SQLAlchemy Core sees them.
+
+The migrations make the same tables; a test builds both and compares them.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from taskwidgets.runtime.states import FINAL, State
+
+__all__ = [
+    "SCHEMA",
+    "checkpoints",
+    "events",
+    "jobs",
+    "metadata",
+    "rejects",
+    "requests",
+    "run_states",
+    "transitions",
+]
+
+SCHEMA = "taskwidgets"
+
+metadata = MetaData(schema=SCHEMA)
+
+
+def _state_list(states: list[State]) -> str:
+    return ", ".join(f"'{state}'" for state in states)
+
+
+# The moves that runtime.states allows; a trigger on jobs looks every change of state up in here.
+transitions = Table(
+    "transitions",
+    metadata,
+    Column("from_state", Text, primary_key=True),
+    Column("to_state", Text, primary_key=True),
+)
+
+# One row a job. options: what the caller gave. plan: what was decided before it began. epoch:
+# raised by each claim; whoever writes with a smaller one is fenced.
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("key", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("options", JSONB, nullable=False),
+    Column("plan", JSONB, nullable=False),
+    Column("state", Text, nullable=False, server_default=text("'pending'")),
+    Column("epoch", Integer, nullable=False, server_default=text("0")),
+    Column("owner", JSONB(none_as_null=True)),
+    Column("claimed_at", DateTime(timezone=True)),
+    Column("heartbeat_at", DateTime(timezone=True)),
+    Column("progress", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("error", JSONB(none_as_null=True)),
+    Column("receipt", JSONB(none_as_null=True)),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    CheckConstraint(f"state IN ({_state_list(list(State))})", name="jobs_state_known"),
+    Index("jobs_key", "key", "id"),
+    Index("jobs_state", "state", "id"),  # the few failed ones among a million
+    # Two kernels that make the same job in the same moment make one.
+    Index(
+        "jobs_one_active_per_key",
+        "key",
+        unique=True,
+        postgresql_where=text(f"state NOT IN ({_state_list(sorted(FINAL))})"),
+    ),
+)
+
+# One row a committed segment: of bytes [from_byte, to_byte) of the file, `rows` records are loaded
+# and `rejected` ones are kept as rejects; crc32 tells whether the file still has these bytes there.
+# For a download, to_block is the block of the table with which the next segment begins.
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("job_id", BigInteger, ForeignKey(jobs.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("from_byte", BigInteger, primary_key=True),
+    Column("to_byte", BigInteger, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("crc32", BigInteger, nullable=False),
+    Column("to_block", BigInteger),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    Column("rejected", BigInteger, nullable=False, server_default=text("0")),
+    CheckConstraint("from_byte >= 0 AND to_byte > from_byte", name="checkpoints_range"),
+)
+
+# One row a record that was not loaded, with what is wrong with it. raw: its text as it stands in
+# the file, or as somebody has mended it since. replayed_at: when it was loaded after all.
+rejects = Table(
+    "rejects",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("job_id", BigInteger, ForeignKey(jobs.c.id, ondelete="CASCADE"), nullable=False),
+    Column("line", BigInteger, nullable=False),
+    Column("byte_offset", BigInteger, nullable=False),
+    Column("raw", Text, nullable=False),
+    Column("column", Text),
+    Column("sqlstate", Text),
+    Column("message", Text, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    Column("replayed_at", DateTime(timezone=True)),
+    # Not unique: what one damaged line holds may be several records.
+    Index("rejects_place", "job_id", "byte_offset"),
+)
+
+# One row a thing that happened to a job. kind: transition, or a word for what it was.
+events = Table(
+    "events",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("job_id", BigInteger, ForeignKey(jobs.c.id, ondelete="CASCADE"), nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    Column("kind", Text, nullable=False),
+    Column("from_state", Text),
+    Column("to_state", Text),
+    Column("owner", Text, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("details", JSONB(none_as_null=True)),
+    Index("events_job", "job_id", "id"),
+)
+
+# One row a wish for a job that another process runs: to pause, resume or terminate it. The id is
+# made by whoever asks, so that a wish that is sent twice is one. Its owner answers it.
+requests = Table(
+    "requests",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("job_id", BigInteger, ForeignKey(jobs.c.id, ondelete="CASCADE"), nullable=False),
+    Column("verb", Text, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("asked_by", Text, nullable=False),
+    Column(
+        "asked_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()
+    ),
+    Column("answered_at", DateTime(timezone=True)),
+    Column("answer", Text),
+    CheckConstraint("verb IN ('pause', 'resume', 'terminate')", name="requests_verb_known"),
+    Index("requests_open", "job_id", postgresql_where=text("answered_at IS NULL")),
+    Index("requests_job", "job_id"),
+)
+
+# One row a job of the user's own: what its last checkpoint said. serial counts the checkpoints, so
+# that after a lost reply one can see whether the COMMIT went through.
+run_states = Table(
+    "run_states",
+    metadata,
+    Column("job_id", BigInteger, ForeignKey(jobs.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("serial", BigInteger, nullable=False),
+    Column("state", JSONB, nullable=False),
+    Column("progress", JSONB, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+)

@@ -1,0 +1,222 @@
+"""Which text encoding a source is in.
+
+In this order: a byte order mark says it; NUL bytes at every second place say UTF-16; bytes that
+are valid UTF-8, with at least one character beyond ASCII, are UTF-8, as other encodings hardly
+ever look so by accident. For the rest charset-normalizer decides, with one rule before it: text
+whose letters beyond ASCII stand alone among ASCII ones is Western European, and then Windows-1252
+reads it, which has all printable characters of Latin-1 at the same places.
+
+UTF-8 is decided on every byte of files up to 256 MiB, and on the excerpts of larger ones.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from charset_normalizer import from_bytes
+
+__all__ = ["Encoding", "check_utf8", "decode", "detect_encoding"]
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_HIGH_RUN = re.compile(rb"[\x80-\xff]+")
+_MULTIBYTE = re.compile(
+    rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}"
+)
+# Bytes that are letters of Western European languages, or signs that people use, in Windows-1252.
+_WESTERN = frozenset(
+    "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝßàáâãäåæçèéêëìíîïñòóôõöøùúûüýÿŒœŸ".encode("cp1252")
+    + "€£¥§°²³µ·½¼¾«»‹›‚„“”‘’–—…•™©®¡¿ªº´\u00a0±×÷".encode("cp1252")
+)
+# Encodings of scripts other than Latin, and those of Chinese, Japanese and Korean.
+_OTHER_SCRIPTS = (
+    *("cp1251", "koi8_r", "koi8_u", "iso8859_5", "cp866", "mac_cyrillic"),
+    *("cp1253", "iso8859_7", "cp1255", "iso8859_8", "cp1256", "iso8859_6", "cp874"),
+    *("cp932", "shift_jis", "euc_jp", "gb18030", "big5", "cp949", "euc_kr"),
+)
+_CONTEXT_BYTES = 24  # around each character beyond ASCII; what charset-normalizer is given
+_MOST_CONTEXT = 1 << 14
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """An encoding by Python's name, how sure it is (0..1), and why, in words."""
+
+    name: str
+    sure: float
+    why: str
+
+    @property
+    def codec(self) -> str:
+        """The codec for a piece from the middle, where no byte order mark can be."""
+        return {"utf-8-sig": "utf-8"}.get(self.name, self.name)
+
+
+def detect_encoding(
+    head: bytes, pieces: Iterable[bytes] = (), utf8: bool | None = None
+) -> Encoding:
+    """The encoding of a source with this head and these pieces from its middle and end.
+
+    ``utf8``: whether all of its bytes are valid UTF-8, where somebody has looked.
+    """
+    for mark, name in _MARKS:
+        if head.startswith(mark):
+            return Encoding(name, 1.0, "a byte order mark says so")
+    wide = _wide(head)
+    if wide:
+        return wide
+    data = [head, *pieces]
+    beyond = sum(len(run) for piece in data for run in _HIGH_RUN.findall(piece))
+    if utf8 is not False and not beyond:
+        if b"\x1b$" in head:
+            try:
+                head.decode("iso2022_jp")
+            except UnicodeDecodeError:
+                pass
+            else:
+                return Encoding("iso2022_jp", 0.9, "escape sequences of ISO-2022-JP")
+        return Encoding("utf-8", 1.0, "nothing but ASCII" if utf8 is None else "valid throughout")
+    valid = sum(len(_MULTIBYTE.findall(piece)) for piece in data)
+    wrong = sum(_wrong_bytes(piece) for piece in data)
+    if not wrong:
+        sure = 1.0 if utf8 else 0.98
+        if utf8 is False:
+            return Encoding("utf-8", 0.8, "valid in all that was looked at, but not throughout")
+        return Encoding("utf-8", sure, f"valid, with {valid:,} characters beyond ASCII")
+    if valid >= 2 and valid >= 4 * wrong:
+        return Encoding(
+            "utf-8", 0.8, f"{valid:,} characters beyond ASCII are valid, {wrong:,} bytes are not"
+        )
+    return _legacy(data)
+
+
+def check_utf8(blocks: Iterable[bytes]) -> bool:
+    """Whether the blocks, one after another, are valid UTF-8."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for block in blocks:
+            if not block.isascii() or decoder.getstate()[0]:
+                decoder.decode(block)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def decode(piece: bytes, encoding: Encoding, *, head: bool, big: bool | None = None) -> str:
+    """A piece as text; what is wrong or cut off becomes U+FFFD.
+
+    ``head``: the piece begins the source, so a byte order mark may be there. ``big``: the byte
+    order of UTF-16 and UTF-32 in a piece from the middle.
+    """
+    name = encoding.name if head else encoding.codec
+    if not head and name in ("utf-16", "utf-32"):
+        name += "-be" if big else "-le"
+    return piece.decode(name, errors="replace")
+
+
+def _wide(head: bytes) -> Encoding | None:
+    """UTF-16 or UTF-32 without a byte order mark, by where the NUL bytes are."""
+    sample = head[: 1 << 16]
+    if len(sample) < 4:
+        return None
+    quarters = [sample[place::4].count(0) / max(1, len(sample[place::4])) for place in range(4)]
+    if min(quarters[1:]) > 0.9 and quarters[0] < 0.1:
+        return Encoding("utf-32-le", 0.9, "three of four bytes are NUL")
+    if min(quarters[:3]) > 0.9 and quarters[3] < 0.1:
+        return Encoding("utf-32-be", 0.9, "three of four bytes are NUL")
+    even = sample[::2].count(0) / max(1, len(sample[::2]))
+    odd = sample[1::2].count(0) / max(1, len(sample[1::2]))
+    # Western text has nearly all of them, text of other scripts its delimiters and digits.
+    for share, other, name, newline in (
+        (odd, even, "utf-16-le", b"\n\x00"),
+        (even, odd, "utf-16-be", b"\x00\n"),
+    ):
+        if share > 0.2 or (share > 0.03 and other == 0 and newline in sample):
+            if other > share / 4:
+                continue
+            try:
+                sample[: len(sample) & ~1].decode(name)
+            except UnicodeDecodeError as error:
+                if error.start < len(sample) - 4:
+                    continue
+            return Encoding(name, 0.9, "NUL at every second byte, as in UTF-16")
+    return None
+
+
+def _wrong_bytes(piece: bytes) -> int:
+    """Bytes beyond ASCII that are no part of valid UTF-8, those at a piece's edges left out."""
+    rest = _MULTIBYTE.sub(b"", piece.strip() if len(piece) < 8 else piece)
+    wrong = sum(len(run) for run in _HIGH_RUN.findall(rest))
+    if wrong and len(piece) >= 1 << 15:  # a piece of a larger file: it may cut a character
+        edge = rest[:3] + rest[-3:]
+        wrong -= sum(len(run) for run in _HIGH_RUN.findall(edge))
+    return max(wrong, 0)
+
+
+def _legacy(data: list[bytes]) -> Encoding:
+    runs = _count_runs(data)
+    total = sum(runs.values())
+    single = sum(count for run, count in runs.items() if len(run) <= 2)
+    western = sum(count for run, count in runs.items() if all(byte in _WESTERN for byte in run))
+    if single >= 0.9 * total and western >= 0.9 * total:
+        controls = any(byte in b"\x81\x8d\x8f\x90\x9d" for run in runs for byte in run)
+        name = "iso8859-1" if controls else "cp1252"
+        # A Central European text has some of its letters at places of Western signs: ask, and
+        # believe the answer where it is another one and the text has enough of them.
+        best = _normalizer(data)
+        if best in _CENTRAL and total >= 20 and western < total:
+            return Encoding(best, 0.6, "charset-normalizer's best guess")
+        return Encoding(name, 0.85, "single letters beyond ASCII, all of Western Europe")
+    # Whole words beyond ASCII: no Latin script then.
+    long = sum(count for run, count in runs.items() if len(run) > 2)
+    best = _normalizer(data, _OTHER_SCRIPTS if long * 2 > total else ())
+    if best is None:
+        return Encoding("cp1252", 0.3, "no encoding fits; this one reads most bytes")
+    return Encoding(best, 0.6, "charset-normalizer's best guess")
+
+
+_CENTRAL = frozenset({"cp1250", "iso8859_2", "cp1257", "iso8859_13", "cp1254", "iso8859_9"})
+
+
+def _count_runs(data: list[bytes]) -> dict[bytes, int]:
+    found: dict[bytes, int] = {}
+    for piece in data:
+        for run in _HIGH_RUN.findall(piece):
+            found[run] = found.get(run, 0) + 1
+    return found
+
+
+def _normalizer(data: list[bytes], among: tuple[str, ...] = ()) -> str | None:
+    """charset-normalizer's answer for the surroundings of what is beyond ASCII.
+
+    ``among``: the encodings to choose from, empty for all that it knows.
+    """
+    context = bytearray()
+    for piece in data:
+        last = 0
+        for match in _HIGH_RUN.finditer(piece):
+            if match.start() < last:
+                continue
+            start = max(match.start() - _CONTEXT_BYTES, last)
+            line = piece.rfind(b"\n", start, match.start()) + 1
+            last = match.end() + _CONTEXT_BYTES
+            stop = piece.find(b"\n", match.end(), last)
+            last = stop if stop > 0 else min(last, len(piece))
+            context += piece[line or start : last] + b"\n"
+            if len(context) > _MOST_CONTEXT:
+                break
+        if len(context) > _MOST_CONTEXT:
+            break
+    best = from_bytes(bytes(context), cp_isolation=list(among) or None).best()
+    if best is None and among:
+        best = from_bytes(bytes(context)).best()
+    return None if best is None else best.encoding

@@ -1,0 +1,244 @@
+"""What a download is to do: decided once, kept with the job, followed by every resume."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from psycopg2 import sql
+from sqlalchemy import Connection, text
+
+from taskwidgets.errors import OptionError
+from taskwidgets.runtime.store import JobSpec
+from taskwidgets.transfers.names import TableName
+from taskwidgets.transfers.partial_file import check_target_path
+from taskwidgets.transfers.snapshot import SETTINGS, Witness
+from taskwidgets.transfers.sources import (
+    TEXTUAL,
+    OutputColumn,
+    check_query,
+    find_relation,
+    is_query,
+    output_columns,
+)
+from taskwidgets.transfers.tables import braced, spoken
+
+__all__ = ["KIND", "DownloadOptions", "DownloadPlan", "described", "make_plan"]
+
+KIND = "download"
+FORMULA_BEGINS = "=+-@\t\r"  # what a spreadsheet takes for a formula (OWASP, "CSV Injection")
+
+
+@dataclass(frozen=True)
+class DownloadOptions:
+    """What the caller asked for, as far as it makes the job the one that it is."""
+
+    source: str
+    path: str  # absolute
+    if_exists: str = "fail"
+    delimiter: str = ","
+    null_value: str = ""
+    header: bool = True
+    quote_all: bool = False
+    escape_formulas: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.source, str) or not self.source.strip() or "\0" in self.source:
+            raise OptionError("source must be the name of a table, or a query")
+        for name in ("delimiter", "null_value"):
+            if not isinstance(getattr(self, name), str) or "\0" in getattr(self, name):
+                raise OptionError(f"{name} must be a string, not {getattr(self, name)!r}")
+        for name in ("header", "quote_all", "escape_formulas"):
+            if not isinstance(getattr(self, name), bool):
+                raise OptionError(f"{name} must be True or False, not {getattr(self, name)!r}")
+        if self.if_exists not in ("fail", "replace"):
+            raise OptionError(f'if_exists must be "fail" or "replace", not {self.if_exists!r}')
+        if len(self.delimiter) != 1 or not self.delimiter.isascii() or self.delimiter in '"\r\n\0':
+            raise OptionError(
+                f"delimiter must be one ASCII character, not a quote, not a line ending; "
+                f"not {self.delimiter!r}"
+            )
+        if any(character in self.null_value for character in (self.delimiter, '"', "\r", "\n")):
+            raise OptionError(
+                f"null_value={self.null_value!r} must not contain the delimiter, a quote or a "
+                "line ending"
+            )
+
+    def key(self) -> str:
+        """What says that two calls mean the same job: source, target and options."""
+        return hashlib.sha256(
+            json.dumps({**asdict(self), "kind": KIND}, sort_keys=True).encode()
+        ).hexdigest()
+
+
+@dataclass(frozen=True)
+class DownloadPlan:
+    """Everything that was decided before the first byte, and what later steps settled for good.
+
+    ``select`` reads the source; ``table`` is set where it can be read in ranges of blocks.
+    ``columns``, ``types`` (their numbers in the catalog) and ``escaped`` go side by side.
+    ``witness`` tells of the table in the first snapshot; ``materialized`` how many rows and blocks
+    the staging table has; ``published`` what the file was when it got its name.
+    """
+
+    path: Path
+    select: str
+    table: TableName | None
+    oid: int | None
+    options: DownloadOptions
+    settings: dict[str, str]
+    columns: list[str]
+    types: list[int]
+    escaped: list[bool]
+    witness: dict[str, Any] | None = None
+    materialized: dict[str, int] | None = None
+    published: dict[str, Any] | None = None
+
+    @property
+    def is_replacing(self) -> bool:
+        """Whether an older file may be replaced."""
+        return self.options.if_exists == "replace"
+
+    @property
+    def seen(self) -> Witness | None:
+        """The witness, if a snapshot was taken."""
+        return None if self.witness is None else Witness.from_json(self.witness)
+
+    def with_(self, **changes: Any) -> DownloadPlan:
+        """The plan with something settled."""
+        return replace(self, **changes)
+
+    def select_from(self, relation: TableName, columns: list[str] | None) -> sql.Composable:
+        """A SELECT of all columns of a table, with formulas made harmless where asked for.
+
+        None: of the columns as they are.
+        """
+        if columns is None or not any(self.escaped):
+            return sql.SQL("SELECT * FROM {}").format(relation.identifier)
+        parts = []
+        for name, escaped in zip(columns, self.escaped, strict=True):
+            column: sql.Composable = sql.Identifier(name)
+            if escaped:
+                # concat() gives a value's own text; a cast would cut the blanks from a char(n).
+                column = sql.SQL(
+                    "CASE WHEN left(concat({0}), 1) = ANY ({1}) THEN concat('''', {0})"
+                    " WHEN {0} IS NOT NULL THEN concat({0}) END"
+                ).format(column, sql.Literal(list(FORMULA_BEGINS)))
+            parts.append(column)
+        return sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(parts), relation.identifier)
+
+    def header_select(self) -> sql.Composable:
+        """A query without rows whose columns have the export's names."""
+        titles = (harmless(name) if self.options.escape_formulas else name for name in self.columns)
+        parts = [sql.SQL("NULL AS {}").format(sql.Identifier(title)) for title in titles]
+        return sql.SQL("SELECT {} WHERE false").format(sql.SQL(", ").join(parts))
+
+    def copy_options(self, *, header: bool = False) -> sql.Composable:
+        """What stands behind WITH in the COPY to the client."""
+        options = [
+            sql.SQL("FORMAT csv"),
+            sql.SQL("DELIMITER {}").format(sql.Literal(self.options.delimiter)),
+            sql.SQL("NULL {}").format(sql.Literal(self.options.null_value)),
+            sql.SQL("ENCODING 'UTF8'"),
+        ]
+        if header:
+            options.append(sql.SQL("HEADER"))
+        if self.options.quote_all and self.columns:
+            options.append(sql.SQL("FORCE_QUOTE *"))
+        return sql.SQL(", ").join(options)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary for the store."""
+        return {
+            "path": str(self.path),
+            "select": self.select,
+            "table": None if self.table is None else [self.table.schema, self.table.table],
+            "oid": self.oid,
+            "options": asdict(self.options),
+            "settings": self.settings,
+            "columns": self.columns,
+            "types": self.types,
+            "escaped": self.escaped,
+            "witness": self.witness,
+            "materialized": self.materialized,
+            "published": self.published,
+        }
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> DownloadPlan:
+        """The reverse of ``to_json``."""
+        return cls(
+            **{
+                **stored,
+                "path": Path(stored["path"]),
+                "table": None if stored["table"] is None else TableName(*stored["table"]),
+                "options": DownloadOptions(**stored["options"]),
+            }
+        )
+
+
+def harmless(text: str) -> str:
+    """The text with an apostrophe in front when a spreadsheet would take it for a formula."""
+    return f"'{text}" if text[:1] and text[0] in FORMULA_BEGINS else text
+
+
+def make_plan(connection: Connection, options: DownloadOptions) -> JobSpec:
+    """Look at source and target, and decide; nothing is created.
+
+    Runs in a transaction of its own, which it makes read-only for a query. Raises SourceError,
+    RightsMissing, TargetError or OptionError.
+    """
+    path = Path(options.path)
+    check_target_path(path, replace=options.if_exists == "replace")
+    settings = {
+        name: str(connection.scalar(text("SELECT current_setting(:name)"), {"name": name}))
+        for name in SETTINGS
+    }
+    table: TableName | None = None
+    oid: int | None = None
+    if is_query(options.source):
+        query = check_query(connection, options.source)
+        select: sql.Composable = sql.SQL(braced(query)).format()
+        title = _short(query)
+    else:
+        relation = find_relation(connection, options.source)
+        select = sql.SQL("SELECT * FROM {}").format(relation.name.identifier)
+        title = relation.name.table
+        if relation.in_blocks:
+            table, oid = relation.name, relation.oid
+    plan = DownloadPlan(
+        path=path,
+        select=spoken(connection, select),
+        table=table,
+        oid=oid,
+        options=options,
+        settings=settings,
+        **described(output_columns(connection, select), options),
+    )
+    return JobSpec(
+        key=options.key(),
+        kind=KIND,
+        name=f"{title} → {path.name}",
+        source=options.source,
+        target=str(path),
+        options=asdict(options),
+        plan=plan.to_json(),
+    )
+
+
+def described(columns: list[OutputColumn], options: DownloadOptions) -> dict[str, Any]:
+    """What the plan keeps of the columns."""
+    return {
+        "columns": [column.name for column in columns],
+        "types": [column.type_oid for column in columns],
+        "escaped": [options.escape_formulas and column.category in TEXTUAL for column in columns],
+    }
+
+
+def _short(query: str) -> str:
+    """A query on one line, cut to a title."""
+    line = " ".join(query.split())
+    return line if len(line) <= 48 else f"{line[:47]}…"

@@ -1,0 +1,102 @@
+"""The kinds of transfer: how a recorded job becomes work again, and when a finished one stands."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from taskwidgets.errors import SourceError, TaskwidgetsError
+from taskwidgets.runtime.run import Work
+from taskwidgets.runtime.store import JobRecord
+from taskwidgets.store.jobs import PostgresJobStore
+from taskwidgets.tabular.source import Fingerprint
+from taskwidgets.transfers import download_plan, tables, upload_plan
+from taskwidgets.transfers.digest import file_sha256
+from taskwidgets.transfers.download import Download
+from taskwidgets.transfers.download_plan import DownloadPlan
+from taskwidgets.transfers.snapshot import Snapshot, Written, verify
+from taskwidgets.transfers.upload import Upload
+from taskwidgets.transfers.upload_plan import UploadPlan
+
+__all__ = ["KINDS", "Kind"]
+
+
+class Kind(Protocol):
+    """One kind of transfer."""
+
+    def work(self, store: PostgresJobStore, record: JobRecord, workers: int) -> Work:
+        """The work of a recorded job, from its plan."""
+
+    def standing(self, store: PostgresJobStore, record: JobRecord) -> str | None:
+        """What to say of a completed job whose source and target are as it left them; else None."""
+
+
+class _Upload:
+    def work(self, store: PostgresJobStore, record: JobRecord, workers: int) -> Work:
+        return Upload(store, UploadPlan.from_json(record.spec.plan), record.id, workers)
+
+    def standing(self, store: PostgresJobStore, record: JobRecord) -> str | None:
+        plan = UploadPlan.from_json(record.spec.plan)
+        assert record.receipt is not None
+        now = Fingerprint.of(plan.path)
+        # A cell that makes the file makes it anew each time; the hash tells whether it is another.
+        if now != plan.fingerprint and (
+            now.size != plan.size or file_sha256(plan.path) != record.receipt.sha256
+        ):
+            return None
+        assert plan.landed is not None
+        rows = record.receipt.rows_loaded
+        with store.in_transaction() as connection:
+            untouched = tables.untouched(
+                connection, plan.target, plan.landed, rows, appended=plan.if_exists == "append"
+            )
+        if untouched is None:
+            raise TaskwidgetsError(
+                f'job {record.id} appended these {rows:,} rows to "{plan.target}" already, and '
+                "since then all of them were changed or deleted; again=True appends them once more"
+            )
+        return f"already loaded: job {record.id}" if untouched else None
+
+
+class _Download:
+    def work(self, store: PostgresJobStore, record: JobRecord, workers: int) -> Work:
+        return Download(store, DownloadPlan.from_json(record.spec.plan), record.id, workers)
+
+    def standing(self, store: PostgresJobStore, record: JobRecord) -> str | None:
+        plan = DownloadPlan.from_json(record.spec.plan)
+        assert plan.published is not None
+        try:
+            facts = plan.path.stat()
+        except OSError:
+            return None
+        if (facts.st_size, facts.st_mtime_ns) != (
+            plan.published["size"],
+            plan.published["mtime_ns"],
+        ):
+            return None
+        done = f"already exported: job {record.id}"
+        if plan.table is None or plan.oid is None:
+            # Whether a query would give the same today, only running it tells. Where the file may
+            # not be replaced there is nothing else to do; where it may, the query is run again.
+            return None if plan.is_replacing else f"{done}; the query was not run again"
+        return done if self._table_unchanged(store, plan) else None
+
+    @staticmethod
+    def _table_unchanged(store: PostgresJobStore, plan: DownloadPlan) -> bool:
+        assert plan.table is not None
+        assert plan.oid is not None
+        then = plan.seen
+        if then is None or plan.published is None:
+            return False
+        snapshot = Snapshot(store.database)
+        try:
+            now = snapshot.witness(plan.table, plan.oid)
+            written = Written(max(then.blocks, now.blocks), plan.published["rows"])
+            verify(snapshot, plan.table, then, now, written)
+        except SourceError:
+            return False
+        finally:
+            snapshot.close()
+        return True
+
+
+KINDS: dict[str, Kind] = {upload_plan.KIND: _Upload(), download_plan.KIND: _Download()}

@@ -1,0 +1,191 @@
+"""Segments of a source in which records may be damaged: what is good is loaded, the rest is kept.
+
+Cleaning comes first (`taskwidgets.tabular.cleaning`), then Postgres judges the values. Rows,
+rejects and checkpoint commit in one transaction, so that read = loaded + rejected at any moment.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left, bisect_right
+from typing import Any
+
+from sqlalchemy import Connection
+
+from taskwidgets.errors import SourceError
+from taskwidgets.runtime.progress import Progress
+from taskwidgets.runtime.run import Run
+from taskwidgets.store import rejects
+from taskwidgets.store.checkpoints import Checkpoint
+from taskwidgets.store.jobs import PostgresJobStore
+from taskwidgets.store.rejects import Reject
+from taskwidgets.tabular.boundaries import records
+from taskwidgets.tabular.cleaning import Cleaned, Origin, clean, piece_rows
+from taskwidgets.tabular.grammar import Grammar
+from taskwidgets.tabular.pieces import Cutter, PiecedSegment
+from taskwidgets.transfers.digest import FileDigest
+from taskwidgets.transfers.faults import stopping_error
+from taskwidgets.transfers.segment_batches import Segments, copy_statement
+from taskwidgets.transfers.sorting import Bad, Sorter
+from taskwidgets.transfers.upload_plan import UploadPlan
+
+__all__ = ["LenientSegments", "check_share"]
+
+ENOUGH_ROWS = 1000  # of which a share is told; before that, one bad row in three says nothing
+
+
+class LenientSegments(Segments[PiecedSegment]):
+    """A crew's task: one batch is one segment, its good rows and its rejects."""
+
+    def __init__(
+        self,
+        run: Run,
+        store: PostgresJobStore,
+        plan: UploadPlan,
+        staging: Any,
+        cutter: Cutter,
+        digest: FileDigest,
+    ) -> None:
+        super().__init__(run, store, plan, cutter, digest)
+        self._cutter = cutter
+        self._grammar = plan.grammar
+        self._conversions = plan.conversions
+        self._counted: dict[int, tuple[int, int]] = {}  # by segment: rows, rejects
+        self._counted_lock = threading.Lock()
+        self._sorter = Sorter(
+            copy_statement(staging, plan),
+            copy_statement(staging, plan, tolerant=True),
+            plan.dialect,
+            plan.columns,
+            plan.types,
+        )
+
+    def load(self, connection: Connection, batch: PiecedSegment) -> Checkpoint:
+        cleaned = clean(batch, self._grammar, self._plan.columns, self._conversions)
+        rows, found = self._sort_in(connection, batch, cleaned)
+        if found and self._plan.on_error == "stop":
+            raise stopping_error(self._plan.path, found[0])
+        rejects.record(connection, self._run.job_id, found)
+        with self._counted_lock:
+            self._counted[batch.start] = (rows, len(found))
+        return Checkpoint(batch.start, batch.stop, rows, batch.crc32, rejected=len(found))
+
+    def count(self, batch: PiecedSegment) -> None:
+        with self._counted_lock:
+            rows, rejected = self._counted.pop(batch.start, (batch.records, 0))
+        self._run.meter.add(len(batch.data), rows, rejected)
+        self._run.checkpointed()
+        self._run.control.pay(len(batch.data))
+        check_share(self._plan, self._run.meter.snapshot())
+
+    # ------------------------------------------------------------------ one segment
+
+    def _sort_in(
+        self, connection: Connection, batch: PiecedSegment, cleaned: Cleaned
+    ) -> tuple[int, list[Reject]]:
+        """Rows that were loaded, and the rejects of cleaning and of Postgres together."""
+        plan = self._plan
+        sorted_in = self._sorter.load(connection, cleaned.data)
+        if sorted_in.rows + len(sorted_in.bad) != cleaned.rows:
+            raise SourceError(
+                f"{plan.path}: of {cleaned.rows:,} rows in bytes {batch.start:,} to "
+                f"{batch.stop:,}, Postgres took {sorted_in.rows:,} and refused "
+                f"{len(sorted_in.bad):,}",
+                path=plan.path,
+            )
+        found = [
+            Reject(
+                one.line,
+                one.offset,
+                one.raw.decode(self._grammar.codec, errors="backslashreplace"),
+                one.reason,
+                one.column,
+            )
+            for one in cleaned.rejects
+        ]
+        if sorted_in.bad:
+            places = _Places(batch, cleaned, self._first_line(batch), self._grammar)
+            for bad in sorted_in.bad:
+                start, stop, line = places.place(bad)
+                raw = bytes(memoryview(batch.data)[start:stop]).rstrip(b"\r\n")
+                found.append(
+                    Reject(
+                        line,
+                        batch.start + start,
+                        raw.decode(self._grammar.codec, errors="backslashreplace"),
+                        bad.reason,
+                        bad.column,
+                        bad.sqlstate,
+                    )
+                )
+        return sorted_in.rows, sorted(found, key=lambda one: one.byte_offset)
+
+    def _first_line(self, batch: PiecedSegment) -> int:
+        return batch.first_line or self._cutter.line_of(batch.start)
+
+
+def check_share(plan: UploadPlan, progress: Progress, *, finished: bool = False) -> None:
+    """SourceError when more rows were rejected than the caller takes for bearable.
+
+    ``finished``: all of the source is read; before that, a share of few rows says nothing.
+    """
+    most = plan.max_rejects
+    if most is None:
+        return
+    read = progress.rows + progress.rejected
+    if isinstance(most, float):
+        too_many = progress.rejected > most * read and (finished or read >= ENOUGH_ROWS)
+        bound = f"{most:.3g} of all rows"
+    else:
+        too_many = progress.rejected > most
+        bound = f"{most:,} rows"
+    if too_many:
+        raise SourceError(
+            f"{plan.path}: {progress.rejected:,} of {read:,} rows were rejected, more than "
+            f"max_rejects={most!r} ({bound}). job.rejects() shows them; the load is probably "
+            "simply wrong: look at delimiter, encoding and types",
+            path=plan.path,
+        )
+
+
+class _Places:
+    """From records of the cleaned data back to the source; to be asked in ascending order."""
+
+    def __init__(
+        self, batch: PiecedSegment, cleaned: Cleaned, first_line: int, grammar: Grammar
+    ) -> None:
+        self._data = memoryview(batch.data)
+        self._cleaned = memoryview(cleaned.data)
+        self._origins = cleaned.origins or (Origin(0, 0, len(batch.data), "same"),)
+        self._grammar = grammar
+        self._counted_to, self._line = 0, first_line
+        self._numbered: tuple[int, list[int], list[tuple[int, int]]] | None = None
+
+    def place(self, bad: Bad) -> tuple[int, int, int]:
+        """(start, stop) in the segment's data, and the physical line in the source."""
+        index = bisect_right(self._origins, bad.start, key=lambda origin: origin.at) - 1
+        origin = self._origins[index]
+        start, stop = origin.start, origin.stop
+        if origin.how == "same":
+            start += bad.start - origin.at
+            stop = start + bad.stop - bad.start
+        elif origin.how == "records":
+            start, stop = self._of_same_number(index, bad.start)
+        self._line += bytes(self._data[self._counted_to : start]).count(b"\n")
+        self._counted_to = start
+        return start, stop, self._line
+
+    def _of_same_number(self, index: int, at: int) -> tuple[int, int]:
+        origin = self._origins[index]
+        if self._numbered is None or self._numbered[0] != index:
+            end = self._origins[index + 1].at if index + 1 < len(self._origins) else None
+            written = bytes(self._cleaned[origin.at : end])
+            raw = bytes(self._data[origin.start : origin.stop])
+            self._numbered = (
+                index,
+                [start for start, _ in records(written, self._grammar.output.quote_byte)],
+                [(start, stop) for start, stop, _ in piece_rows(raw, self._grammar)],
+            )
+        _, starts, places = self._numbered
+        start, stop = places[bisect_left(starts, at - origin.at)]
+        return origin.start + start, origin.start + stop

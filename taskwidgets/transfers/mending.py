@@ -1,0 +1,125 @@
+"""Whether the file still is the one that the job began with, and what may have changed in it.
+
+A paused or interrupted job goes on only with the same file. A file that was merely written anew, as
+by a cell that makes it, is the same one: as long, alike in every sampled block, and alike in each
+byte that is loaded, by the CRC-32 of its checkpoint.
+
+A job that failed at a row is different: its file is meant to be mended. There, what is loaded
+already must still stand in the file, byte for byte, at its place or shifted by what the mending
+added or took.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+from zlib_ng import zlib_ng
+
+from taskwidgets.errors import SourceChanged
+from taskwidgets.runtime.run import Run
+from taskwidgets.runtime.states import State
+from taskwidgets.store import checkpoints
+from taskwidgets.store.checkpoints import Checkpoint
+from taskwidgets.store.jobs import PostgresJobStore
+from taskwidgets.tabular.header import read_layout
+from taskwidgets.tabular.lenient import read_lenient_layout
+from taskwidgets.tabular.lines import line_at
+from taskwidgets.tabular.source import Fingerprint, check_readable, describe_change
+from taskwidgets.tabular.stream import open_stream
+from taskwidgets.transfers.upload_plan import UploadPlan
+
+__all__ = ["check_source"]
+
+BLOCK = 1 << 20  # bytes
+
+
+def check_source(store: PostgresJobStore, run: Run, plan: UploadPlan) -> UploadPlan:
+    """The plan to go on with: the same one, or one for the mended file.
+
+    Raises SourceChanged, saying what changed, when the loaded part and the file do not go together.
+    """
+    path = check_readable(plan.path)
+    now = Fingerprint.of(path)
+    change = describe_change(plan.fingerprint, now)
+    if change is None:
+        return plan
+    with store.in_transaction() as connection:
+        ledger = checkpoints.committed(connection, run.job_id)
+    if run.claim.rested_in is not State.FAILED and not _written_anew(plan, now, ledger):
+        raise SourceChanged(
+            f"{path} is not the file any more that this job began with: it is {change}. "
+            "What is loaded and what is left would not go together; put the old file back and "
+            "resume, or start over with again=True",
+            path=path,
+        )
+    if _beginning(path, plan) != (plan.columns, plan.data_start):
+        raise SourceChanged(
+            f"{path} was mended in its header too; start over with again=True", path=path, line=1
+        )
+    by = now.size - plan.size
+    shifted_from = _find(path, ledger, by)
+    settled = plan.with_source(now)
+    with store.in_transaction() as connection:
+        store.change_plan(connection, run.claim, settled.to_json())
+        if by and shifted_from is not None:
+            checkpoints.shift(connection, run.job_id, shifted_from, by)
+    run.note("source", f"the file was written anew: it is {change}")
+    return settled
+
+
+def _beginning(path: Path, plan: UploadPlan) -> tuple[tuple[str, ...], int]:
+    """The columns, and where the data begin, in the file as it is now."""
+    if plan.description is None:
+        strict = read_layout(path, plan.dialect)
+        return strict.columns, strict.data_start
+    with open_stream(path, replace(plan.description, columns=())) as stream:
+        lenient = read_lenient_layout(stream, replace(plan.description, columns=()))
+    return lenient.columns, lenient.data_start
+
+
+def _written_anew(plan: UploadPlan, now: Fingerprint, ledger: list[Checkpoint]) -> bool:
+    """Whether only the time of modification is another, as far as anything loaded depends on it."""
+    then = plan.fingerprint
+    if (now.size, now.sample) != (then.size, then.sample):
+        return False
+    with plan.path.open("rb") as file:
+        return all(
+            _crc32(file, entry.start, entry.stop - entry.start) == entry.crc32 for entry in ledger
+        )
+
+
+def _find(path: Path, ledger: list[Checkpoint], by: int) -> int | None:
+    """From which of its old bytes on the loaded part stands ``by`` bytes further; None: nowhere."""
+    shifted_from: int | None = None
+    with path.open("rb") as file:
+        for entry in ledger:
+            length = entry.stop - entry.start
+            if shifted_from is None and _crc32(file, entry.start, length) == entry.crc32:
+                continue
+            if by and _crc32(file, entry.start + by, length) == entry.crc32:
+                if shifted_from is None:
+                    shifted_from = entry.start
+                continue
+            raise SourceChanged(
+                f"{path} was changed in a part that is loaded already, bytes {entry.start:,} to "
+                f"{entry.stop:,} (from line {line_at(path, entry.start):,} on). Only what is not "
+                "loaded yet may be mended; start over with again=True",
+                path=path,
+            )
+    return shifted_from
+
+
+def _crc32(file: BinaryIO, start: int, length: int) -> int | None:
+    if start < 0:
+        return None
+    file.seek(start)
+    crc = 0
+    while length:
+        block = file.read(min(BLOCK, length))
+        if not block:
+            return None
+        crc = zlib_ng.crc32(block, crc)
+        length -= len(block)
+    return crc

@@ -1,0 +1,40 @@
+"""How large the next batch may be, so that a pause never waits long for the one in flight."""
+
+from __future__ import annotations
+
+import threading
+
+from taskwidgets.runtime.control import Control
+
+__all__ = ["LARGEST_BATCH", "Pace"]
+
+LARGEST_BATCH = 4 << 20  # bytes; with larger ones COPY is not faster (benchmarks/upload.py)
+SMALLEST_BATCH = 64 << 10  # bytes
+BATCH_SECONDS = 0.08  # what a batch should take
+RATED_SECONDS = 0.25  # of a limited rate, what one batch may use up: the bar moves steadily
+
+
+class Pace:
+    """Learns from the batches done how many bytes fit into BATCH_SECONDS; shared by workers."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._lock = threading.Lock()
+        self._speed: float | None = None  # bytes per second and worker, smoothed
+
+    def batch_bytes(self) -> int:
+        """The size for the next batch."""
+        size = float(LARGEST_BATCH)
+        with self._lock:
+            if self._speed is not None:
+                size = min(size, self._speed * BATCH_SECONDS)
+        rate = self._control.max_rate
+        if rate is not None:
+            size = min(size, rate * RATED_SECONDS)
+        return max(SMALLEST_BATCH, int(size))
+
+    def took(self, amount: int, seconds: float) -> None:
+        """A batch of so many bytes took so long."""
+        speed = amount / max(seconds, 1e-6)
+        with self._lock:
+            self._speed = speed if self._speed is None else 0.7 * self._speed + 0.3 * speed

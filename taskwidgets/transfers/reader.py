@@ -1,0 +1,183 @@
+"""A process that reads from the server, as a worker's tool: started, asked, read from.
+
+``CopierReader`` does so by ``copier.py``, for any server; ``psql.py`` has a faster one for some.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import subprocess
+import sys
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+from sqlalchemy.engine import URL
+
+from taskwidgets.errors import DatabaseError, RightsMissing, ServerUnreachable
+from taskwidgets.store.translate import address
+from taskwidgets.transfers.copier import FRAME
+
+__all__ = [
+    "CANCEL_SECONDS",
+    "LEAVE_SECONDS",
+    "PIPE_BYTES",
+    "CopierReader",
+    "Pieces",
+    "Reader",
+    "opening",
+    "told_error",
+    "widen",
+]
+
+PROGRAM = Path(__file__).with_name("copier.py")
+CANCEL_SECONDS = 2.0  # how long a process may take to cancel its statement, before it is killed
+LEAVE_SECONDS = 5.0  # how long a process that was killed may take to be gone
+PIPE_BYTES = 1 << 20  # the most that an ordinary user may have by default (pipe(7))
+
+# What a server or a role may have set for short statements would end an export in its middle; what
+# waits for its turn in the file is idle in its transaction. (pg_dump does the same.) Settings that
+# are unknown to the server's version are not in its list.
+PATIENT = (
+    "SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('statement_timeout',"
+    " 'lock_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout',"
+    " 'transaction_timeout')"
+)
+
+
+class Pieces:
+    """The bytes of one statement; ``rows`` is known when they are through."""
+
+    def __init__(self, pieces: Generator[bytes, None, int]) -> None:
+        """``pieces`` returns the number of rows."""
+        self._pieces = pieces
+        self.rows = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        self.rows = yield from self._pieces
+
+
+class Reader(Protocol):
+    """Reads statements by a process of its own, in one session with the server."""
+
+    def read(self, statement: str) -> Pieces:
+        """Run a COPY TO STDOUT: iterate over its bytes, piece by piece; then it has ``rows``."""
+
+    def cancel(self) -> None:
+        """Break off the statement in flight, from another thread; the process ends with it."""
+
+    def close(self) -> None:
+        """End the process, its statement with it, and wait until it is gone."""
+
+
+def opening(begin: Sequence[str], marks: Sequence[str], settings: Sequence[str]) -> list[str]:
+    """The statements that open the one transaction in which a reader does all its reading.
+
+    ``begin`` comes first: a snapshot is joined before anything else. All that is set is set for
+    this transaction.
+    """
+    return [*begin, *marks, PATIENT, *settings]
+
+
+class CopierReader:
+    """A Reader by ``copier.py``; ``begin`` opens the transaction in which it reads."""
+
+    def __init__(self, url: URL, connect: dict[str, Any], begin: Sequence[str]) -> None:
+        self._url = url
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", str(PROGRAM)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            # Ctrl-C at a terminal is for the program that started us; it pauses the job.
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None
+        widen(self._process.stdout.fileno())
+        try:
+            # Through the pipe, not as an argument or a variable: the password is in it.
+            self._order({"connect": connect, "begin": list(begin)})
+            self._next()
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, statement: str) -> Pieces:
+        self._order(statement)
+        return Pieces(self._pieces())
+
+    def _pieces(self) -> Generator[bytes, None, int]:
+        while True:
+            piece, told = self._next()
+            if piece is None:
+                return int(told["rows"])
+            yield piece
+
+    def cancel(self) -> None:
+        # Without input the process ends, and cancels its statement first.
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+
+    def close(self) -> None:
+        self.cancel()
+        try:
+            self._process.wait(CANCEL_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(LEAVE_SECONDS)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def _order(self, what: Any) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(what).encode() + b"\n")
+            self._process.stdin.flush()
+        except (BrokenPipeError, ValueError):
+            raise self._gone() from None
+
+    def _next(self) -> tuple[bytes | None, dict[str, Any]]:
+        """The next piece of data, or None with what is told at the end of a statement."""
+        kind, length = FRAME.unpack(self._exactly(FRAME.size))
+        payload = self._exactly(length)
+        if kind == b"d":
+            return payload, {}
+        told: dict[str, Any] = json.loads(payload)
+        if kind == b"e":
+            return None, told
+        raise told_error(self._url, told["sqlstate"], told["message"], away=told["away"])
+
+    def _exactly(self, length: int) -> bytes:
+        assert self._process.stdout is not None
+        try:
+            data = self._process.stdout.read(length)
+        except ValueError:  # closed by another thread
+            data = b""
+        if len(data) < length:
+            raise self._gone()
+        return data
+
+    def _gone(self) -> ServerUnreachable:
+        return ServerUnreachable(f"the process that reads from {address(self._url)} has ended")
+
+
+def told_error(url: URL, sqlstate: str | None, message: str, *, away: bool) -> DatabaseError:
+    """What a process told of the server's complaint, as an error of our tree."""
+    text = f"{address(url)}: {message}"
+    if away or (sqlstate or "").startswith(("08", "57P")):
+        return ServerUnreachable(text, sqlstate=sqlstate)
+    if sqlstate == "42501":
+        return RightsMissing(text, sqlstate=sqlstate)
+    return DatabaseError(message, sqlstate=sqlstate)
+
+
+def widen(pipe: int) -> int:
+    """Have a pipe hold more, so that two processes wake each other less often; what it holds."""
+    set_size = getattr(fcntl, "F_SETPIPE_SZ", None)  # Linux only
+    if set_size is not None:
+        with suppress(OSError):  # more than this user may have: it works with less
+            return fcntl.fcntl(pipe, set_size, PIPE_BYTES)
+    return 0  # unknown

@@ -1,0 +1,174 @@
+"""How an upload reads its source: what was given, what is found out, and which way it goes.
+
+A source that COPY reads as it stands goes the strict way: its bytes are cut, never parsed, and
+COPY judges each record. Every other, and each of which damaged records are to be kept, goes the
+lenient way.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from taskwidgets.errors import OptionError, SourceError
+from taskwidgets.tabular.container import HEAD_BYTES, detect_container
+from taskwidgets.tabular.description import Description
+from taskwidgets.tabular.detect import Detection, detect
+from taskwidgets.tabular.dialect import Dialect
+from taskwidgets.tabular.ending import find_data_stop
+from taskwidgets.tabular.grammar import Grammar
+from taskwidgets.tabular.header import read_layout
+from taskwidgets.tabular.lenient import read_lenient_layout
+from taskwidgets.tabular.sample import sample_records
+from taskwidgets.tabular.stream import open_stream
+from taskwidgets.tabular.types import infer_types
+
+__all__ = ["Reading", "find_reading"]
+
+# What COPY itself can be told of how a file is written.
+PLAIN = frozenset({"delimiter", "quotechar", "encoding", "header", "null_values"})
+MOST_NAMED = 10  # of what was changed or left out, in a receipt
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was decided of a source.
+
+    ``dialect`` is what COPY is told. ``description`` is None where COPY reads the source as it
+    stands. ``data_start``, ``data_stop`` are positions in bytes, the latter None where only
+    reading will tell; ``first_line`` is the physical line of the first record. ``notes`` are for
+    the receipt: what was left out, renamed, decided.
+    """
+
+    dialect: Dialect
+    columns: tuple[str, ...]
+    data_start: int
+    data_stop: int | None
+    first_line: int
+    description: Description | None
+    inferred: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+
+def find_reading(
+    path: Path, overrides: Mapping[str, object], *, keeps_rejects: bool, needs_types: bool
+) -> Reading:
+    """Find out how the source is written, and decide how it is read.
+
+    Where rejects are kept, everything that was not given is found out. A load that stops at the
+    first fault takes a plain file at its word, as RFC 4180 has it, and looks further only where
+    that makes no table of it: a single column, a packed file, UTF-16, or marks that COPY does not
+    know. Raises SourceError for what cannot be read, OptionError for an override that makes no
+    sense.
+    """
+    if not keeps_rejects and set(overrides) <= PLAIN and not _is_packed_or_wide(path):
+        dialect = _plain_dialect(overrides)
+        if "delimiter" in overrides or len(read_layout(path, dialect).columns) > 1:
+            return _strict(path, dialect, needs_types=needs_types)
+        found = detect(path, overrides).description
+        if len(found.columns) < 2:
+            return _strict(path, dialect, needs_types=needs_types)
+    detection = detect(path, overrides)
+    found_dialect = None if keeps_rejects else replace(detection.description, clean=True).dialect
+    if found_dialect is not None:
+        return _strict(path, found_dialect, needs_types=needs_types)
+    return _lenient(path, detection, as_text=not needs_types, given=frozenset(overrides))
+
+
+def _is_packed_or_wide(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise SourceError(f"{path} cannot be read: {reason}", path=path) from error
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return True
+    try:
+        return bool(detect_container(head))
+    except SourceError as error:
+        raise SourceError(f"{path} {error}", path=path) from None
+
+
+def _plain_dialect(overrides: Mapping[str, object]) -> Dialect:
+    """What was given, and RFC 4180 for what was not."""
+    given: dict[str, Any] = dict(overrides)
+    nulls = given.pop("null_values", None)
+    if nulls is not None:
+        listed = [nulls] if isinstance(nulls, str) else list(nulls)
+        if len(listed) != 1:
+            raise OptionError(
+                "null_values: COPY knows one marker for NULL at a time; give one, such as 'NA', "
+                'or load with on_error="reject", where each value is looked at'
+            )
+        given["null_value"] = listed[0]
+    return Dialect(**given)
+
+
+def _strict(path: Path, dialect: Dialect, *, needs_types: bool) -> Reading:
+    layout = read_layout(path, dialect)
+    types: dict[str, str] = {}
+    if needs_types:
+        types = infer_types(sample_records(path, dialect, layout), layout.columns)
+    return Reading(
+        dialect=dialect,
+        columns=layout.columns,
+        data_start=layout.data_start,
+        data_stop=path.stat().st_size,
+        first_line=1 + (layout.header_lines if dialect.header else 0),
+        description=None,
+        inferred=types,
+    )
+
+
+def _lenient(path: Path, detection: Detection, *, as_text: bool, given: frozenset[str]) -> Reading:
+    description = detection.description
+    if as_text:  # each value as it is written, and nothing stands for NULL that was not given
+        nulls = description.null_values if "null_values" in given else ("",)
+        description = replace(
+            description, null_values=nulls, decimal=".", thousands="", date_formats=None,
+            booleans=None,
+        )  # fmt: skip
+    if not description.columns:
+        raise SourceError(f"{path} is empty: not even one record", path=path)
+    with open_stream(path, description) as stream:
+        layout = read_lenient_layout(stream, description)
+        description = replace(description, columns=layout.columns)
+        last_line = detection.tables[0].first_line - 1 if detection.tables else None
+        data_stop = find_data_stop(stream, description, last_line)
+        grammar = Grammar.of(description, len(layout.columns), stream.codec)
+    if data_stop is not None:
+        data_stop = max(data_stop, layout.data_start)
+    return Reading(
+        dialect=grammar.output,
+        columns=layout.columns,
+        data_start=layout.data_start,
+        data_stop=data_stop,
+        first_line=layout.first_line,
+        description=description,
+        inferred=dict(zip(layout.columns, detection.types.values(), strict=False)),
+        notes=tuple(_notes(detection, layout.renamed)),
+    )
+
+
+def _notes(detection: Detection, renamed: tuple[tuple[str, str], ...]) -> list[str]:
+    description = detection.description
+    notes = []
+    if detection.preamble:
+        lines = [line for line in detection.preamble if line.strip()]
+        above = " / ".join(lines[:MOST_NAMED])
+        notes.append(f"{description.skip_rows} lines above the table were left out: {above}")
+    if description.footer_rows and not detection.tables:
+        notes.append(f"{description.footer_rows} lines below the table were left out")
+    for table in detection.tables[:MOST_NAMED]:
+        notes.append(
+            f"another table in lines {table.first_line} to {table.last_line} was left out: "
+            + ", ".join(table.columns)
+        )
+    if renamed:
+        pairs = ", ".join(f"{old!r} is {new!r}" for old, new in renamed[:MOST_NAMED])
+        notes.append(f"columns were renamed: {pairs}" + (" ..." if renamed[MOST_NAMED:] else ""))
+    return notes

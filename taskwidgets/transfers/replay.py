@@ -1,0 +1,150 @@
+"""Rejects that somebody has mended: loaded into the finished table, each exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+
+import pandas as pd
+from sqlalchemy import Connection
+
+from taskwidgets.errors import IllegalTransition, OptionError, TargetError
+from taskwidgets.runtime.receipt import Receipt
+from taskwidgets.runtime.states import State
+from taskwidgets.store import rejects
+from taskwidgets.store.jobs import PostgresJobStore
+from taskwidgets.store.rejects import Reject
+from taskwidgets.store.translate import translated
+from taskwidgets.tabular.cleaning import clean_text
+from taskwidgets.tabular.grammar import Grammar
+from taskwidgets.tabular.repair import Fault
+from taskwidgets.transfers import tables
+from taskwidgets.transfers.names import TableName
+from taskwidgets.transfers.segment_batches import copy_statement
+from taskwidgets.transfers.sorting import Sorted, Sorter
+from taskwidgets.transfers.upload_plan import UploadPlan
+
+__all__ = ["replay"]
+
+# The mended rows come in here first, so that what does not fit leaves no trace in the target.
+# Its name is like that of any staging table, as messages are read by it (transfers.faults).
+MENDED = TableName("pg_temp", "taskwidgets_staging_0")
+
+
+def replay(store: PostgresJobStore, job_id: int, mended: pd.DataFrame) -> Receipt:
+    """Load the changed ones, and keep the others; see ``Job.replay``.
+
+    In one transaction: rows, rejects and receipt. The rejects' rows are locked, so that of two
+    calls with the same frame the second finds nothing to do.
+    """
+    wanted = _checked(mended)
+    record = store.record(job_id)
+    if record.state is not State.COMPLETED or record.receipt is None:
+        raise IllegalTransition(
+            f"job {job_id} is {record.state}; mended rejects are loaded when it is completed",
+            job_id=job_id,
+        )
+    plan = UploadPlan.from_json(record.spec.plan)
+    with store.in_transaction() as connection, translated(store.database.url):
+        stored = rejects.unloaded(connection, job_id, list(wanted))
+        changed = {
+            number: wanted[number] for number, raw in stored.items() if wanted[number] != raw
+        }
+        if not changed:
+            return record.receipt
+        written = _written(changed, plan)
+        sorted_in = _load(connection, plan, written.data)
+        refused = dict(written.faults)
+        for bad in sorted_in.bad:
+            number = written.places[bad.start]
+            refused[number] = Reject(0, 0, changed[number], bad.reason, bad.column, bad.sqlstate)
+        for number, found in refused.items():
+            rejects.mend(connection, number, found)
+        loaded = [number for number in changed if number not in refused]
+        assert len(loaded) == sorted_in.rows
+        rejects.mark_replayed(connection, loaded)
+        landed = asdict(tables.landing(connection, plan.target))
+        receipt = replace(
+            record.receipt,
+            rows_loaded=record.receipt.rows_loaded + len(loaded),
+            rows_rejected=record.receipt.rows_rejected - len(loaded),
+        )
+        store.count_again(connection, job_id, receipt, {**plan.to_json(), "landed": landed})
+    store.note(
+        job_id, "replay", f"{len(loaded):,} mended rows loaded, {len(refused):,} still refused"
+    )
+    return receipt
+
+
+def _checked(mended: pd.DataFrame) -> Mapping[int, str]:
+    """number -> raw; OptionError for a frame that is not one of ``rejects()``."""
+    if not isinstance(mended, pd.DataFrame) or not {"id", "raw"} <= set(mended.columns):
+        raise OptionError("replay() takes the data frame of job.rejects(), its column raw mended")
+    if mended["id"].duplicated().any():
+        raise OptionError("replay(): a reject stands in the frame twice; each id may be there once")
+    found: dict[int, str] = {}
+    for number, raw in zip(mended["id"], mended["raw"], strict=True):
+        if not isinstance(raw, str):
+            raise OptionError(f"replay(): the raw text of reject {number} is {raw!r}, and no text")
+        found[int(number)] = raw.rstrip("\r\n")
+    return found
+
+
+@dataclass
+class _Written:
+    """The mended records as COPY takes them.
+
+    ``places``: which reject begins at which byte; ``faults``: those that are no record.
+    """
+
+    data: bytes
+    places: dict[int, int]
+    faults: dict[int, Reject]
+
+
+def _written(changed: Mapping[int, str], plan: UploadPlan) -> _Written:
+    grammar = _grammar(plan)
+    out, places, faults = bytearray(), {}, {}
+    for number, raw in changed.items():
+        found = clean_text(raw, grammar, plan.conversions)
+        if isinstance(found, Fault):
+            column = None if found.field is None else plan.columns[found.field]
+            faults[number] = Reject(0, 0, raw, found.reason, column)
+            continue
+        record, rows = found
+        if rows != 1:
+            faults[number] = Reject(0, 0, raw, f"this is {rows} records, and should be one")
+            continue
+        places[len(out)] = number
+        out += record
+    return _Written(bytes(out), places, faults)
+
+
+def _grammar(plan: UploadPlan) -> Grammar:
+    """How the file is written, but in UTF-8: a mended text may have any character."""
+    return replace(plan.grammar, codec="utf-8")
+
+
+def _load(connection: Connection, plan: UploadPlan, data: bytes) -> Sorted:
+    """The mended records through a temporary table into the target."""
+    utf8 = replace(plan, dialect=_grammar(plan).output)
+    tables.drop(connection, MENDED)
+    tables.create_staging(connection, MENDED, plan.columns, plan.types)
+    sorter = Sorter(
+        copy_statement(MENDED, utf8),
+        copy_statement(MENDED, utf8, tolerant=True),
+        utf8.dialect,
+        plan.columns,
+        plan.types,
+    )
+    sorted_in = sorter.load(connection, data)
+    if tables.find_table(connection, plan.target) is None:
+        raise TargetError(f'the table "{plan.target}" is not there any more; nothing was loaded')
+    arrived = tables.append(connection, MENDED, plan.target, plan.columns)
+    if arrived != sorted_in.rows:
+        raise TargetError(
+            f'of {sorted_in.rows:,} mended rows, {arrived:,} arrived in "{plan.target}": a trigger '
+            "or a rule of the table holds rows back. Nothing was loaded"
+        )
+    tables.drop(connection, MENDED)
+    return sorted_in

@@ -1,0 +1,113 @@
+"""The end of an upload as a crew's task of one batch: the staging table becomes the target."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import psycopg2
+from sqlalchemy import Connection
+
+from taskwidgets.errors import TargetError, TargetExists
+from taskwidgets.runtime.failpoints import reach
+from taskwidgets.runtime.receipt import Receipt
+from taskwidgets.runtime.run import Run
+from taskwidgets.runtime.states import State
+from taskwidgets.store import checkpoints
+from taskwidgets.store.jobs import PostgresJobStore
+from taskwidgets.transfers import tables
+from taskwidgets.transfers.crew import Session
+from taskwidgets.transfers.upload_plan import UploadPlan
+
+__all__ = ["Incomplete", "Switch"]
+
+
+class Incomplete(Exception):
+    """A server that crashed has lost what it committed last: rows, and the ledger with them."""
+
+
+class Switch:
+    """Makes the staging table the target, and completes the job; ``receipt`` is what it did."""
+
+    def __init__(
+        self, run: Run, store: PostgresJobStore, plan: UploadPlan, staging: Any, sha256: str
+    ) -> None:
+        self._run = run
+        self._store = store
+        self._plan = plan
+        self._staging = staging
+        self._left = ["switch"]
+        self.done = False  # whether it is committed
+        progress = run.meter.snapshot()
+        end = plan.size if plan.data_stop is None else plan.data_stop
+        self._loaded = (end - plan.data_start, progress.rows)
+        self.receipt = Receipt(
+            rows_read=progress.rows + progress.rejected,
+            rows_loaded=progress.rows,
+            rows_rejected=progress.rejected,
+            bytes=plan.size,
+            seconds=round(progress.elapsed, 3),
+            sha256=sha256,
+            source=str(plan.path),
+            target=str(plan.target),
+            notes=plan.notes,
+        )
+
+    def take(self) -> str | None:
+        return self._left.pop() if self._left else None
+
+    def tool(self) -> Session:
+        return Session(self._store.database)
+
+    def carry(self, tool: Session, batch: str) -> None:
+        connection = tool.connection
+        plan, receipt = self._plan, self.receipt
+        with connection.begin():
+            if checkpoints.totals(connection, self._run.job_id) != self._loaded:
+                raise Incomplete
+            reach("before the final switch")
+            if plan.if_exists == "append":
+                # Made empty and filled like any other: the rows then bear this transaction's
+                # number, by which a later call knows that they are in (tables.untouched).
+                if tables.find_table(connection, plan.target) is None:
+                    tables.create_like(connection, plan.target, self._staging)
+                arrived = tables.append(connection, self._staging, plan.target, plan.columns)
+                if arrived != receipt.rows_loaded:
+                    raise TargetError(
+                        f'of {receipt.rows_loaded:,} rows, {arrived:,} arrived in "{plan.target}": '
+                        "a trigger or a rule of the table holds rows back. Nothing was appended"
+                    )
+                tables.drop(connection, self._staging)
+            else:
+                self._rename(connection)
+            landed = asdict(tables.landing(connection, plan.target))
+            claim = self._run.claim
+            self._store.change_plan(connection, claim, {**plan.to_json(), "landed": landed})
+            self._store.move_within(
+                connection, claim, State.COMPLETED, "all rows are in",
+                progress=self._run.meter.snapshot(), receipt=receipt,
+            )  # fmt: skip
+            reach("at the final switch")
+        reach("after the final switch")
+        self.done = True
+
+    def _rename(self, connection: Connection) -> None:
+        plan = self._plan
+        try:
+            tables.put_in_place(
+                connection, self._staging, plan.target, replace=plan.if_exists == "replace"
+            )
+        except psycopg2.errors.DuplicateTable:
+            raise TargetExists(
+                f'"{plan.target}" has come into being meanwhile; drop or rename it and resume the '
+                "job, or terminate it"
+            ) from None
+
+    def is_done(self, tool: Session, batch: str) -> bool:
+        with tool.connection.begin():
+            self._store.lock(tool.connection, self._run.claim)
+        self.done = self._store.record(self._run.job_id).state is State.COMPLETED
+        return self.done
+
+    def count(self, batch: str) -> None:
+        """Nothing is left to count: the receipt has it."""

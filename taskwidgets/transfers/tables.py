@@ -1,0 +1,421 @@
+"""The target table: what there is, what may be made of it, and the switch at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg2
+from psycopg2 import sql
+from sqlalchemy import Connection, text
+
+from taskwidgets.errors import OptionError, RightsMissing, TargetExists, TargetMismatch
+from taskwidgets.store.schema import SCHEMA
+from taskwidgets.transfers.names import TableName
+
+__all__ = [
+    "Column",
+    "Landing",
+    "Table",
+    "append",
+    "braced",
+    "check_assignable",
+    "check_target",
+    "check_types",
+    "count_blocks",
+    "count_rows",
+    "create_like",
+    "create_staging",
+    "drop",
+    "execute",
+    "find_table",
+    "landing",
+    "locate",
+    "put_in_place",
+    "spoken",
+    "untouched",
+]
+
+KINDS = {
+    "r": "table", "p": "partitioned table", "f": "foreign table", "v": "view",
+    "m": "materialized view", "S": "sequence", "c": "composite type", "i": "index",
+}  # fmt: skip
+
+FIND = text(
+    """
+    SELECT c.oid, c.relkind::text AS kind,
+           pg_has_role(c.relowner, 'USAGE') AS mine,
+           has_table_privilege(c.oid, 'INSERT') AS may_insert
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = :schema AND c.relname = :table
+    """
+)
+COLUMNS = text(
+    """
+    SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type,
+           a.attidentity = 'a' OR a.attgenerated <> '' AS computed,
+           a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AS required
+    FROM pg_attribute a
+    WHERE a.attrelid = :oid AND a.attnum > 0 AND NOT a.attisdropped
+    ORDER BY a.attnum
+    """
+)
+# Views and rules that read the table: they would go with it, or rather keep it from going.
+DEPENDENTS = text(
+    """
+    SELECT DISTINCT format('%I.%I', n.nspname, v.relname)
+    FROM pg_depend d
+    JOIN pg_rewrite r ON r.oid = d.objid AND d.classid = 'pg_rewrite'::regclass
+    JOIN pg_class v ON v.oid = r.ev_class
+    JOIN pg_namespace n ON n.oid = v.relnamespace
+    WHERE d.refobjid = :oid AND d.refclassid = 'pg_class'::regclass AND v.oid <> :oid
+    UNION
+    SELECT format('%I.%I', n.nspname, c.relname)
+    FROM pg_constraint k
+    JOIN pg_class c ON c.oid = k.conrelid
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE k.contype = 'f' AND k.confrelid = :oid AND k.conrelid <> :oid
+    ORDER BY 1
+    """
+)
+# What tells later whether a table is still as a job left it: its identity, and the transaction
+# that put the rows in.
+LANDING = text(
+    """
+    SELECT oid::bigint AS oid, mod(txid_current(), 4294967296) AS xid
+    FROM pg_class WHERE oid = :oid
+    """
+)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of an existing table; ``computed`` ones cannot be loaded into."""
+
+    name: str
+    type: str
+    computed: bool
+    required: bool
+
+
+@dataclass(frozen=True)
+class Table:
+    """An existing table."""
+
+    oid: int
+    kind: str
+    mine: bool
+    may_insert: bool
+    columns: tuple[Column, ...]
+
+
+@dataclass(frozen=True)
+class Landing:
+    """A table as a job left it."""
+
+    oid: int
+    xid: int
+
+
+def execute(connection: Connection, statement: sql.Composable | str) -> int:
+    """Run a statement with quoted names on the driver's own cursor; returns the row count.
+
+    SQLAlchemy's text() would take a colon in a column's name for a parameter.
+    """
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute(statement)
+        return int(cursor.rowcount)
+    finally:
+        cursor.close()
+
+
+def spoken(connection: Connection, statement: sql.Composable) -> str:
+    """A composed statement as text, quoted as this server wants it."""
+    driver: Any = connection.connection.driver_connection
+    return statement.as_string(driver)
+
+
+def locate(connection: Connection, name: TableName, given: str) -> TableName:
+    """The name with its schema filled in; RightsMissing, OptionError where there is none.
+
+    A dotted name without such a schema, as in ``flights.2013``, is a table's name with a dot.
+    """
+    schemas = set(connection.scalars(text("SELECT nspname FROM pg_namespace")))
+    if name.schema is not None:
+        if name.schema in schemas:
+            return name
+        if '"' in given:
+            raise OptionError(
+                f"there is no schema {name.schema!r}; create it first, or name another"
+            )
+        name = TableName(None, given)
+    # Not into our own schema, which is the first of the path for a role named taskwidgets.
+    schema = next(
+        (name for name in connection.scalar(text("SELECT current_schemas(false)")) or []
+         if name != SCHEMA),
+        None,
+    )  # fmt: skip
+    if schema is None:
+        raise OptionError(
+            "the search_path of this role names no schema that exists; "
+            f"write the table's schema: schema.{name.table}"
+        )
+    return TableName(str(schema), name.table)
+
+
+def find_table(connection: Connection, name: TableName) -> Table | None:
+    """The table of this very name, or None."""
+    row = connection.execute(FIND, {"schema": name.schema, "table": name.table}).one_or_none()
+    if row is None:
+        return None
+    columns = connection.execute(COLUMNS, {"oid": row.oid})
+    return Table(row.oid, row.kind, row.mine, row.may_insert, tuple(Column(*c) for c in columns))
+
+
+def check_target(
+    connection: Connection, name: TableName, columns: Sequence[str], if_exists: str
+) -> dict[str, str]:
+    """Whether the target may be made as asked; returns the types of the columns it has already."""
+    may_create = connection.scalar(
+        text("SELECT has_schema_privilege(:schema, 'CREATE')"), {"schema": name.schema}
+    )
+    table = find_table(connection, name)
+    if table is None or if_exists == "replace":
+        if not may_create:
+            raise RightsMissing(
+                f'this role may not create tables in the schema "{name.schema}"; ask its owner to '
+                f'run: GRANT CREATE ON SCHEMA "{name.schema}" TO the role',
+                sqlstate="42501",
+            )
+        if table is None:
+            return {}
+    kind = KINDS.get(table.kind, "relation")
+    if if_exists == "fail":
+        raise TargetExists(
+            f'the {kind} "{name}" exists already; choose if_exists="replace" or "append", '
+            "or another name"
+        )
+    if if_exists == "replace":
+        _check_replace(connection, name, table, kind)
+        return {}
+    return _check_append(name, table, kind, columns)
+
+
+def _check_replace(connection: Connection, name: TableName, table: Table, kind: str) -> None:
+    if table.kind != "r":
+        raise TargetMismatch(f'"{name}" is a {kind}; only an ordinary table can be replaced')
+    if not table.mine:
+        raise RightsMissing(
+            f'this role does not own the table "{name}" and may not replace it', sqlstate="42501"
+        )
+    dependents = list(connection.scalars(DEPENDENTS, {"oid": table.oid}))
+    if dependents:
+        raise TargetMismatch(
+            f'"{name}" cannot be replaced: {", ".join(dependents)} depend on it; '
+            'drop them first, or TRUNCATE the table and use if_exists="append"'
+        )
+
+
+def _check_append(
+    name: TableName, table: Table, kind: str, columns: Sequence[str]
+) -> dict[str, str]:
+    if table.kind not in ("r", "p", "f", "v"):
+        raise TargetMismatch(f'"{name}" is a {kind}; rows cannot be appended to it')
+    if not table.may_insert:
+        raise RightsMissing(f'this role may not insert into "{name}"', sqlstate="42501")
+    existing = {column.name: column for column in table.columns}
+    unknown = [column for column in columns if column not in existing]
+    missing = [c.name for c in table.columns if c.required and c.name not in set(columns)]
+    computed = [column for column in columns if column in existing and existing[column].computed]
+    faults = []
+    if unknown:
+        faults.append(f"it has no column {_list(unknown)}")
+    if missing:
+        faults.append(f"its column {_list(missing)} must have a value, and the file has none")
+    if computed:
+        faults.append(f"its column {_list(computed)} is computed by the database")
+    if faults:
+        raise TargetMismatch(
+            f'the file does not fit into the {kind} "{name}": {"; ".join(faults)}. '
+            f"The table has {_list([c.name for c in table.columns])}; "
+            f"the file has {_list(columns)}"
+        )
+    return {column: existing[column].type for column in columns}
+
+
+def _list(names: Sequence[str]) -> str:
+    shown = ", ".join(f'"{name}"' for name in names[:12])
+    return shown if len(names) <= 12 else f"{shown} and {len(names) - 12} more"
+
+
+def check_types(connection: Connection, types: dict[str, str]) -> None:
+    """OptionError unless every type is one that this server knows (``numeric(10,2)`` too)."""
+    for column, name in types.items():
+        try:
+            with connection.begin_nested():
+                known = connection.scalar(text("SELECT to_regtype(:name)"), {"name": name})
+        except Exception:  # noqa: BLE001 - older servers raise on what does not even parse
+            known = None
+        if known is None or ";" in name or "--" in name:
+            raise OptionError(f"types: {name!r}, given for column {column!r}, is no type here")
+
+
+def create_staging(
+    connection: Connection, name: TableName, columns: Sequence[str], types: dict[str, str]
+) -> None:
+    """An empty table in our own schema; ``types`` are checked ones, as they stand in SQL."""
+    parts = [
+        sql.SQL("{} {}").format(sql.Identifier(column), sql.SQL(types[column]))
+        for column in columns
+    ]
+    execute(
+        connection,
+        sql.SQL("CREATE TABLE {} ({})").format(name.identifier, sql.SQL(", ").join(parts)),
+    )
+
+
+def create_like(connection: Connection, name: TableName, like: TableName) -> None:
+    """An empty table with the columns of another."""
+    execute(
+        connection,
+        sql.SQL("CREATE TABLE {} (LIKE {})").format(name.identifier, like.identifier),
+    )
+
+
+def check_assignable(
+    connection: Connection, target: TableName, types: dict[str, str], existing: dict[str, str]
+) -> None:
+    """TargetMismatch unless columns of ``types`` may be appended to those of an existing table.
+
+    The server judges, by planning the final INSERT without running it.
+    """
+    other = [column for column in types if types[column] != existing[column]]
+    if not other:
+        return
+    names = sql.SQL(", ").join(map(sql.Identifier, other))
+    values = sql.SQL(", ").join(
+        sql.SQL("NULL::{}").format(sql.SQL(types[column])) for column in other
+    )
+    statement = sql.SQL("EXPLAIN INSERT INTO {} ({}) SELECT {}").format(
+        target.identifier, names, values
+    )
+    try:
+        with connection.begin_nested():
+            execute(connection, statement)
+    except psycopg2.errors.DatatypeMismatch as error:
+        raise TargetMismatch(
+            f'rows with these types cannot be appended to "{target}": {error.diag.message_primary}'
+        ) from None
+
+
+def braced(statement: str) -> str:
+    """A ready statement for sql.SQL(), to which braces are placeholders."""
+    return statement.replace("{", "{{").replace("}", "}}")
+
+
+def count_blocks(connection: Connection, name: TableName) -> int:
+    """How many blocks a table of ours has."""
+    table = find_table(connection, name)
+    assert table is not None
+    return int(
+        connection.scalar(
+            text("SELECT pg_relation_size(:oid) / current_setting('block_size')::int"),
+            {"oid": table.oid},
+        )
+        or 0
+    )
+
+
+def count_rows(connection: Connection, name: TableName) -> int:
+    """How many rows a table has, in the connection's snapshot."""
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute(sql.SQL("SELECT count(*) FROM {}").format(name.identifier))
+        return int(cursor.fetchall()[0][0])
+    finally:
+        cursor.close()
+
+
+def drop(connection: Connection, name: TableName) -> None:
+    """Drop a table of ours, if it is there."""
+    execute(connection, sql.SQL("DROP TABLE IF EXISTS {}").format(name.identifier))
+
+
+def put_in_place(
+    connection: Connection, staging: TableName, target: TableName, *, replace: bool
+) -> None:
+    """Make the staging table the target, by renaming; the old one goes in the same transaction."""
+    if replace:
+        execute(connection, sql.SQL("DROP TABLE IF EXISTS {}").format(target.identifier))
+    if target.schema != staging.schema:
+        execute(
+            connection,
+            sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(
+                staging.identifier, sql.Identifier(str(target.schema))
+            ),
+        )
+    moved = TableName(target.schema, staging.table)
+    execute(
+        connection,
+        sql.SQL("ALTER TABLE {} RENAME TO {}").format(
+            moved.identifier, sql.Identifier(target.table)
+        ),
+    )
+
+
+def append(
+    connection: Connection, staging: TableName, target: TableName, columns: Sequence[str]
+) -> int:
+    """Insert the staging table's rows into the target; returns how many arrived."""
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    return execute(
+        connection,
+        sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {}").format(
+            target.identifier, names, names, staging.identifier
+        ),
+    )
+
+
+def landing(connection: Connection, target: TableName) -> Landing:
+    """The target as it is at the end of this transaction."""
+    table = find_table(connection, target)
+    assert table is not None
+    return Landing(*connection.execute(LANDING, {"oid": table.oid}).one())
+
+
+def untouched(
+    connection: Connection, target: TableName, landed: dict[str, Any], rows: int, *, appended: bool
+) -> bool | None:
+    """Whether the target still is what a job left; None where that cannot be told.
+
+    For a table that the job made: the same number of rows, none younger than the job. After an
+    append, others may have changed the table too; there it counts that the job's rows are in it.
+    None: rows are in the table, but none of them are the job's as it left them.
+    """
+    table = find_table(connection, target)
+    if table is None or table.oid != landed["oid"]:
+        return False
+    if table.kind not in ("r", "p"):
+        return True  # views and foreign tables do not tell who wrote a row
+    cursor = connection.connection.cursor()
+    try:
+        if appended:
+            cursor.execute(
+                sql.SQL(
+                    "SELECT EXISTS (SELECT FROM {0} WHERE xmin = {1}::text::xid),"
+                    " EXISTS (SELECT FROM {0})"
+                ).format(target.identifier, sql.Literal(str(landed["xid"])))
+            )
+            ours, any_row = cursor.fetchall()[0]
+            return True if ours or rows == 0 else (None if any_row else False)
+        cursor.execute(
+            sql.SQL(
+                "SELECT count(*), count(*) FILTER (WHERE age(xmin) < age({1}::text::xid)) FROM {0}"
+            ).format(target.identifier, sql.Literal(str(landed["xid"])))
+        )
+        counted, younger = cursor.fetchall()[0]
+        return bool(counted == rows and younger == 0)
+    finally:
+        cursor.close()

@@ -1,0 +1,205 @@
+"""CSV file to table: segments go straight into COPY, each together with its checkpoint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from taskwidgets.errors import SourceChanged, SourceError
+from taskwidgets.runtime.control import Stopped
+from taskwidgets.runtime.failpoints import reach
+from taskwidgets.runtime.receipt import Receipt
+from taskwidgets.runtime.run import Run
+from taskwidgets.store import checkpoints, rejects
+from taskwidgets.store.checkpoints import Checkpoint
+from taskwidgets.store.jobs import PostgresJobStore
+from taskwidgets.tabular import ranges
+from taskwidgets.tabular.pieces import Cutter
+from taskwidgets.tabular.segments import SegmentReader
+from taskwidgets.tabular.source import check_readable
+from taskwidgets.tabular.stream import open_stream
+from taskwidgets.transfers import tables
+from taskwidgets.transfers.crew import Crew, Session, lease_connections
+from taskwidgets.transfers.digest import FileDigest
+from taskwidgets.transfers.lenient_batches import LenientSegments, check_share
+from taskwidgets.transfers.mending import check_source
+from taskwidgets.transfers.names import staging_name
+from taskwidgets.transfers.replay import replay
+from taskwidgets.transfers.segment_batches import StrictSegments
+from taskwidgets.transfers.switch import Incomplete, Switch
+from taskwidgets.transfers.upload_plan import UploadPlan
+
+__all__ = ["Upload"]
+
+Gap = tuple[int, int | None]  # bytes; None: to the end, wherever that is
+
+
+class Upload:
+    """The work of one upload job; made anew from its plan in whatever process takes it up."""
+
+    def __init__(
+        self, store: PostgresJobStore, plan: UploadPlan, job_id: int, workers: int
+    ) -> None:
+        self._store = store
+        self._plan = plan
+        self._staging = staging_name(job_id)
+        self._workers = workers
+        self._digest: FileDigest | None = None
+
+    def check(self) -> None:
+        """Any process can: the plan is all that it takes."""
+
+    def run(self, run: Run) -> Receipt:
+        """Load what the ledger does not have yet, then switch."""
+        lease = lease_connections(self._store.database, run, 1, self._workers)
+        try:
+            return self._load_and_switch(run, lease.size)
+        finally:
+            lease.end()
+
+    def _load_and_switch(self, run: Run, workers: int) -> Receipt:
+        self._settle_source(run)
+        while True:
+            sha256 = self._load(run, workers)
+            self._check_unchanged(self._plan)
+            switch = Switch(run, self._store, self._plan, self._staging, sha256)
+            try:
+                self._crew(run, switch, 1).work()
+            except Incomplete:
+                continue
+            except Stopped:
+                if not switch.done:  # else the wish came after the commit: too late
+                    raise
+            return switch.receipt
+
+    def _load(self, run: Run, most: int) -> str:
+        """Have all segments in the staging table; the file's SHA-256."""
+        if self._digest is None:
+            self._digest = FileDigest(self._plan.path)
+        self._digest.start()
+        try:
+            workers = self._spread(run, most)
+            # The ledger alone says what is loaded: segments commit without waiting for the disk,
+            # and a server that crashes may lose the last of them, rows and checkpoint together.
+            while missing := self._missing(run, self._plan):
+                try:
+                    self._load_missing(run, self._plan, missing, workers)
+                except (Stopped, SourceError):
+                    self._missing(run, self._plan)  # what is shown is what the ledger has
+                    raise
+            # Here, as a resumed job may have nothing left to read.
+            check_share(self._plan, run.meter.snapshot(), finished=True)
+            sha256 = self._digest.result(self._plan.size, run.control)
+        finally:
+            self._digest.stop()
+        if sha256 is None:
+            raise Stopped(run.control.wish)
+        return sha256
+
+    def _spread(self, run: Run, most: int) -> int:
+        """How many workers there are: one session is left for all the rest, as the heartbeat."""
+        spare: list[int] = []
+        database = self._store.database
+        database.patiently(
+            lambda: spare.append(database.transactions_at_once(2, most + 1)), run.say
+        )
+        return spare[-1] - 1
+
+    def _load_missing(self, run: Run, plan: UploadPlan, missing: list[Gap], workers: int) -> None:
+        """Load these ranges; the plan then knows where the data end."""
+        assert self._digest is not None
+        if plan.description is None:
+            bounded = [(start, plan.size if stop is None else stop) for start, stop in missing]
+            with SegmentReader(
+                plan.path, plan.dialect, plan.data_start, plan.size, bounded
+            ) as reader:
+                strict = StrictSegments(run, self._store, plan, self._staging, reader, self._digest)
+                self._crew(run, strict, workers).work()
+            return
+        with open_stream(plan.path, plan.description) as stream:
+            cutter = Cutter(
+                stream,
+                plan.grammar,
+                plan.data_start,
+                plan.data_stop,
+                missing,
+                first_line=plan.first_line,
+            )
+            if stream.size is None:  # unpacked: no position tells how much of the file is read
+                self._digest.allow(plan.size)
+            lenient = LenientSegments(run, self._store, plan, self._staging, cutter, self._digest)
+            self._crew(run, lenient, workers).work()
+            if plan.data_stop is None:
+                assert stream.size is not None  # it has been read to its end
+                self._plan = plan.with_end(stream.size)
+                self._keep(run, self._plan)
+
+    def _keep(self, run: Run, plan: UploadPlan) -> None:
+        def act() -> None:
+            with self._store.in_transaction() as connection:
+                self._store.change_plan(connection, run.claim, plan.to_json())
+
+        self._store.database.patiently(act, run.say)
+
+    def _missing(self, run: Run, plan: UploadPlan) -> list[Gap]:
+        """The bytes that the ledger does not have; the meter is set by it.
+
+        Where the end of the data is not known yet, the last range has none either.
+        """
+        ledger: list[Checkpoint] = []
+
+        def look() -> None:
+            with self._store.in_transaction() as connection:
+                ledger[:] = checkpoints.committed(connection, run.job_id)
+
+        self._store.database.patiently(look, run.say)
+        loaded = [(entry.start, entry.stop) for entry in ledger]
+        end = plan.data_stop
+        run.meter.set(
+            done=ranges.covered(loaded),
+            rows=sum(entry.rows for entry in ledger),
+            total=None if end is None else end - plan.data_start,
+            rejected=sum(entry.rejected for entry in ledger),
+        )
+        if end is not None:
+            return [*ranges.gaps(loaded, plan.data_start, end)]
+        last = max((stop for _, stop in loaded), default=plan.data_start)
+        return [*ranges.gaps(loaded, plan.data_start, last), (last, None)]
+
+    def replay(self, job_id: int, mended: pd.DataFrame) -> Receipt:
+        """Load mended rejects into the finished table."""
+        return replay(self._store, job_id, mended)
+
+    def clean_up(self, run: Run) -> None:
+        """Drop the staging table, and the ledger that speaks of it."""
+
+        def act() -> None:
+            with self._store.in_transaction() as connection:
+                self._store.lock(connection, run.claim)
+                tables.drop(connection, self._staging)
+                checkpoints.forget(connection, run.job_id)
+                rejects.forget(connection, run.job_id)
+                reach("while terminating")
+
+        self._store.database.patiently(act, run.say)
+
+    def _crew(self, run: Run, task: Any, size: int) -> Crew[Any, Session]:
+        return Crew(self._store.database, run, task, size)
+
+    def _settle_source(self, run: Run) -> UploadPlan:
+        """The plan, for the file as it is now: unchanged, or mended where nothing is loaded yet."""
+        settled = check_source(self._store, run, self._plan)
+        if settled is not self._plan:
+            self._plan, self._digest = settled, None
+        return settled
+
+    @staticmethod
+    def _check_unchanged(plan: UploadPlan) -> None:
+        facts = check_readable(plan.path).stat()
+        if (facts.st_size, facts.st_mtime_ns) != (plan.size, plan.fingerprint.mtime_ns):
+            raise SourceChanged(
+                f"{plan.path} was changed while it was loaded; nothing of it was put into "
+                f'"{plan.target}". Start over with again=True when the file is complete',
+                path=plan.path,
+            )

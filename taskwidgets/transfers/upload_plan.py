@@ -1,0 +1,286 @@
+"""What an upload is to do: decided once, kept with the job, followed by every resume."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from sqlalchemy import Connection
+
+from taskwidgets.errors import OptionError, SourceError
+from taskwidgets.runtime.store import JobSpec
+from taskwidgets.tabular.conversion import conversions
+from taskwidgets.tabular.description import Description
+from taskwidgets.tabular.detection.overrides import checked_overrides
+from taskwidgets.tabular.dialect import Dialect, postgres_encoding
+from taskwidgets.tabular.grammar import Grammar
+from taskwidgets.tabular.source import Fingerprint, check_readable
+from taskwidgets.tabular.types import check_types
+from taskwidgets.transfers import tables
+from taskwidgets.transfers.names import TableName, parse_table_name
+from taskwidgets.transfers.reading import Reading, find_reading
+
+__all__ = ["KIND", "IfExists", "UploadOptions", "UploadPlan", "make_plan", "resolve_target"]
+
+KIND = "upload"
+IfExists = Literal["fail", "replace", "append"]
+
+
+@dataclass(frozen=True)
+class UploadOptions:
+    """What the caller asked for, as far as it makes the job the one that it is."""
+
+    source: str  # absolute path
+    table: str  # as given
+    if_exists: str = "fail"
+    on_error: str = "stop"
+    types: Mapping[str, str] | Literal["text"] | None = None
+    delimiter: str | None = None
+    quotechar: str | None = None
+    encoding: str | None = None
+    header: bool | int | None = None
+    null_values: str | Sequence[str] | None = None
+    reading: Mapping[str, object] | None = None  # what else was given of how the file is written
+    max_rejects: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.if_exists not in ("fail", "replace", "append"):
+            raise OptionError(
+                f'if_exists must be "fail", "replace" or "append", not {self.if_exists!r}'
+            )
+        if self.on_error not in ("stop", "reject"):
+            raise OptionError(f'on_error must be "stop" or "reject", not {self.on_error!r}')
+        _check_max_rejects(self.max_rejects, self.on_error)
+        try:
+            json.dumps(checked_overrides(self.reading or {}))  # the job's key is made of it
+        except (TypeError, ValueError) as error:
+            if isinstance(error, OptionError):
+                raise
+            raise OptionError(f"how the file is written must be plain values: {error}") from None
+
+    @property
+    def overrides(self) -> dict[str, object]:
+        """What was given of how the file is written, by the names that detection knows."""
+        given = {
+            "delimiter": self.delimiter,
+            "quotechar": self.quotechar,
+            "encoding": self.encoding,
+            "header": self.header,
+            "null_values": self.null_values,
+            **(self.reading or {}),
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+    def key(self, target: TableName) -> str:
+        """What says that two calls mean the same job: source, target and options."""
+        meant = {**asdict(self), "table": [target.schema, target.table], "kind": KIND}
+        return hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        """The options that were given, for the store."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class UploadPlan:
+    """Everything that was decided from the source and the target before the first row."""
+
+    path: Path
+    fingerprint: Fingerprint
+    dialect: Dialect
+    columns: tuple[str, ...]
+    types: dict[str, str]  # by column, as they stand in SQL
+    data_start: int  # byte of the first record behind the header
+    target: TableName
+    if_exists: str
+    landed: dict[str, Any] | None = None  # the target as the final switch left it
+    # Where records may be damaged: how the source is written. None: COPY judges every record.
+    description: Description | None = None
+    data_stop: int | None = None  # the byte behind the last record; None: not known yet
+    first_line: int = 1  # the physical line of the first record
+    on_error: str = "stop"
+    max_rejects: float | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def grammar(self) -> Grammar:
+        """How a lenient reader goes about the source."""
+        assert self.description is not None
+        return Grammar.of(
+            self.description,
+            len(self.columns),
+            self.codec,
+            spaced_rows=True,
+            converted=bool(self.conversions),
+        )
+
+    @property
+    def codec(self) -> str:
+        """The encoding of the source as it is read: unpacked, and recoded where it has to be."""
+        assert self.description is not None
+        try:
+            postgres_encoding(self.description.encoding)
+        except OptionError:
+            return "utf-8"
+        return Dialect(encoding=self.description.encoding).codec
+
+    @property
+    def conversions(self) -> dict[int, Callable[[str], str]]:
+        """What is to be done with the values of which columns, by their index."""
+        if self.description is None:
+            return {}
+        return conversions(self.description, {name: self.types[name] for name in self.columns})
+
+    def with_end(self, data_stop: int) -> UploadPlan:
+        """The same plan, now that it is known where the data end."""
+        return replace(self, data_stop=data_stop)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self.fingerprint.size
+
+    def with_source(self, fingerprint: Fingerprint) -> UploadPlan:
+        """The same plan for a file that was mended."""
+        by = fingerprint.size - self.size
+        stop = None if self.data_stop is None else self.data_stop + by
+        return replace(self, fingerprint=fingerprint, data_stop=stop)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary for the store."""
+        return {
+            "path": str(self.path),
+            "fingerprint": self.fingerprint.to_json(),
+            "dialect": self.dialect.to_json(),
+            "columns": list(self.columns),
+            "types": self.types,
+            "data_start": self.data_start,
+            "target": [self.target.schema, self.target.table],
+            "if_exists": self.if_exists,
+            "landed": self.landed,
+            "description": None if self.description is None else self.description.to_json(),
+            "data_stop": self.data_stop,
+            "first_line": self.first_line,
+            "on_error": self.on_error,
+            "max_rejects": self.max_rejects,
+            "notes": list(self.notes),
+        }
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> UploadPlan:
+        """The reverse of ``to_json``."""
+        described = stored.get("description")
+        return cls(
+            path=Path(stored["path"]),
+            fingerprint=Fingerprint.from_json(stored["fingerprint"]),
+            dialect=Dialect.from_json(stored["dialect"]),
+            columns=tuple(stored["columns"]),
+            types=stored["types"],
+            data_start=stored["data_start"],
+            target=TableName(*stored["target"]),
+            if_exists=stored["if_exists"],
+            landed=stored["landed"],
+            description=None if described is None else Description.from_json(described),
+            # Plans of earlier releases read to the file's end.
+            data_stop=stored.get("data_stop", stored["fingerprint"]["size"]),
+            first_line=stored.get("first_line", 1),
+            on_error=stored.get("on_error", "stop"),
+            max_rejects=stored.get("max_rejects"),
+            notes=tuple(stored.get("notes", ())),
+        )
+
+
+def make_plan(
+    connection: Connection, options: UploadOptions, target: TableName
+) -> tuple[JobSpec, UploadPlan]:
+    """Look at source and target, and decide; nothing is created.
+
+    Raises SourceError, TargetError, RightsMissing or OptionError, whichever finds a fault first:
+    the file, then the target, then the types.
+    """
+    path = check_readable(options.source)
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise SourceError(
+            f"the name of {str(path)!r} is not UTF-8, so no database can remember it; "
+            "rename the file"
+        ) from None
+    fingerprint = Fingerprint.of(path)
+    reading = find_reading(
+        path,
+        options.overrides,
+        keeps_rejects=options.on_error == "reject",
+        needs_types=options.types != "text",
+    )
+    existing = tables.check_target(connection, target, reading.columns, options.if_exists)
+    types = _types(connection, options, reading, target, existing)
+    plan = UploadPlan(
+        path=path,
+        fingerprint=fingerprint,
+        dialect=reading.dialect,
+        columns=reading.columns,
+        types=types,
+        data_start=reading.data_start,
+        target=target,
+        if_exists=options.if_exists,
+        description=reading.description,
+        data_stop=reading.data_stop,
+        first_line=reading.first_line,
+        on_error=options.on_error,
+        max_rejects=options.max_rejects,
+        notes=reading.notes,
+    )
+    if plan.description is not None:  # a conversion of values may need records written anew
+        plan = replace(plan, dialect=plan.grammar.output)
+    spec = JobSpec(
+        key=options.key(target),
+        kind=KIND,
+        name=f"{path.name} → {target.table}",
+        source=str(path),
+        target=str(target),
+        options=options.to_json(),
+        plan=plan.to_json(),
+        total=None if plan.data_stop is None else plan.data_stop - plan.data_start,
+    )
+    return spec, plan
+
+
+def _types(
+    connection: Connection,
+    options: UploadOptions,
+    reading: Reading,
+    target: TableName,
+    existing: dict[str, str],
+) -> dict[str, str]:
+    """Each column's type: given, else the existing table's, else inferred from a sample."""
+    given = check_types(options.types, reading.columns)
+    tables.check_types(connection, given)
+    if existing:
+        tables.check_assignable(connection, target, given, existing)
+        return {**existing, **given}
+    return {**dict.fromkeys(reading.columns, "text"), **reading.inferred, **given}
+
+
+def _check_max_rejects(number: float | None, on_error: str) -> None:
+    if number is None:
+        return
+    if on_error != "reject":
+        raise OptionError('max_rejects goes with on_error="reject"')
+    if isinstance(number, bool) or not isinstance(number, int | float) or number < 0:
+        raise OptionError(
+            f"max_rejects must be a number of rows, or a fraction between 0 and 1, not {number!r}"
+        )
+    if isinstance(number, float) and not number < 1:
+        raise OptionError(
+            f"max_rejects={number!r} is no fraction of all rows; write a whole number of rows"
+        )
+
+
+def resolve_target(connection: Connection, table: str) -> TableName:
+    """The target's full name, as the search path stands now."""
+    return tables.locate(connection, parse_table_name(table), table)

@@ -1,0 +1,173 @@
+"""A job's panel: name, state, bar, numbers, error, and the buttons Pause, Resume and Terminate.
+
+A click may arrive on any thread: on the kernel's main one after a busy cell, or on a subshell's at
+once. So the handlers only call the job's methods, which set a flag for its workers, and show the
+acknowledgement with the traits that the click itself may write. All else is written by
+``refresh``, on the job's loop, and only what has changed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import ipywidgets as widgets
+
+from taskwidgets.errors import TaskwidgetsError
+from taskwidgets.runtime.job import Job
+from taskwidgets.runtime.states import State
+from taskwidgets.widgets import markup
+from taskwidgets.widgets.server_link import download_link
+from taskwidgets.widgets.traits import enable, free_route, set_value, show
+
+__all__ = ["Panel"]
+
+CAUSE = "button in the panel"
+TERMINATING = "terminating…"
+
+
+class Panel:
+    """The widgets of one job; ``root`` is what a cell displays."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._lock = threading.RLock()
+        self._asked: str | None = None  # the word of acknowledgement until the state follows
+        self._asked_in: State | None = None
+        self._refused = ""
+        self._confirming = False
+
+        self._style = widgets.HTML(markup.STYLE)
+        self._heading = widgets.HTML()
+        self._bar = widgets.HTML()
+        self._facts = widgets.HTML()
+        self._fault = widgets.HTML(layout={"display": "none"})
+        self._status = widgets.HTML()
+        self._pause = self._button("Pause", "pause", self._on_pause)
+        self._resume = self._button("Resume", "play", self._on_resume)
+        self._terminate = self._button("Terminate", "stop", self._on_terminate)
+        self._question = widgets.HTML(
+            '<div class="taskwidgets" role="alert">Terminate this job and undo what it has '
+            "done?</div>"
+        )
+        self._yes = self._button("Yes, terminate", "stop", self._on_yes, "danger")
+        self._no = self._button("No, keep it", "", self._on_no)
+        self._buttons = widgets.HBox([self._pause, self._resume, self._terminate])
+        self._buttons.add_class("taskwidgets-buttons")
+        self._dialog = widgets.HBox(
+            [self._question, self._yes, self._no], layout={"display": "none"}
+        )
+        self._dialog.add_class("taskwidgets-buttons")
+        self.root = widgets.VBox(
+            [
+                self._style,
+                self._heading,
+                self._bar,
+                self._facts,
+                self._fault,
+                self._buttons,
+                self._dialog,
+                self._status,
+            ]
+        )
+        self.root.add_class("taskwidgets-panel")
+        for button in (self._pause, self._resume, self._terminate, self._yes, self._no):
+            free_route(button)
+
+    @staticmethod
+    def _button(
+        text: str, icon: str, handler: Callable[[widgets.Button], None], style: str = ""
+    ) -> widgets.Button:
+        button = widgets.Button(description=text, button_style=style)
+        if icon:
+            # Drawn by the style sheet: an icon font's character would be a part of the button's
+            # name, which a screen reader reads out, and is a blank box where the font is missing.
+            button.add_class(f"taskwidgets-icon-{icon}")
+        button.on_click(handler)
+        return button
+
+    # ------------------------------------------------------------------ what is shown
+
+    def refresh(self) -> None:
+        """Bring every widget up to the job's present; an unchanged value sends nothing."""
+        with self._lock:
+            job, state = self._job, self._job.state
+            progress = job.progress
+            if self._asked is not None and (state is not self._asked_in or job.error):
+                self._asked, self._asked_in = None, None
+            word = self._asked or str(state)
+            busy = self._asked is not None
+            set_value(
+                self._heading,
+                markup.heading(job.id, job.name, job.source, job.target, state, word),
+            )
+            set_value(self._bar, markup.bar(job.name, state, progress, word))
+            set_value(self._facts, markup.facts(job, self._link()))
+            error = "\n".join(part for part in (job.error, self._refused) if part)
+            set_value(self._fault, markup.fault(error) if error else "")
+            show(self._fault, bool(error))
+            # "pausing…" (heard) and "pausing" (recorded) are one piece of news.
+            set_value(self._status, markup.status(f"{job.name}: {word.rstrip('…')}"))
+            enable(self._pause, not busy and state is State.RUNNING)
+            enable(
+                self._resume,
+                not busy
+                and (
+                    state in (State.PAUSED, State.FAILED, State.INTERRUPTED)
+                    or (state is State.PENDING and job.error is not None)
+                ),
+            )
+            over = state in (State.COMPLETED, State.TERMINATED, State.TERMINATING)
+            enable(self._terminate, not over and self._asked != TERMINATING)
+            if over:
+                self._confirming = False
+            # The buttons stay: hiding the one that was pressed would lose the keyboard's place.
+            show(self._dialog, self._confirming)
+
+    def _link(self) -> str | None:
+        """Where the browser finds what a finished download has written."""
+        if self._job.kind != "download" or self._job.state is not State.COMPLETED:
+            return None
+        return download_link(Path(self._job.target))
+
+    # ------------------------------------------------------------------ what is clicked
+
+    def _on_pause(self, _: widgets.Button) -> None:
+        self._do("pausing…", lambda: self._job.pause(CAUSE))
+
+    def _on_resume(self, _: widgets.Button) -> None:
+        self._do("resuming…", lambda: self._job.resume(CAUSE))
+
+    def _on_terminate(self, _: widgets.Button) -> None:
+        self._confirm(True)
+
+    def _on_no(self, _: widgets.Button) -> None:
+        self._confirm(False)
+
+    def _on_yes(self, _: widgets.Button) -> None:
+        self._confirm(False)
+        self._do(TERMINATING, lambda: self._job.terminate(CAUSE))
+
+    def _confirm(self, confirming: bool) -> None:
+        with self._lock:
+            self._confirming = confirming
+            self.refresh()
+
+    def _do(self, word: str, action: Callable[[], None]) -> None:
+        """Run a button's action, say at once that it was heard, and show what it refused."""
+        with self._lock:
+            if self._asked == word:  # the second half of a double click
+                return
+            self._refused = ""
+            state = self._job.state
+            try:
+                action()
+            except TaskwidgetsError as error:
+                self._refused = str(error)
+            except Exception as error:  # noqa: BLE001 - a handler has nobody who would hear it
+                self._refused = f"{type(error).__name__}: {error}"
+            else:
+                if self._job.state is state:
+                    self._asked, self._asked_in = word, state
+            self.refresh()

@@ -1,0 +1,467 @@
+"""Where the parts are put together: URL, store, jobs, transfers, functions."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+from sqlalchemy.engine import URL, Engine
+
+from taskwidgets.dashboard import Dashboard, Query, checked_states
+from taskwidgets.errors import IllegalTransition, JobOwned, OptionError, TaskwidgetsError
+from taskwidgets.functions.kinds import KINDS as FUNCTION_KINDS
+from taskwidgets.runtime.control import checked_rate
+from taskwidgets.runtime.job import Job
+from taskwidgets.runtime.states import FINAL, OWNED, RESUMABLE, State
+from taskwidgets.runtime.store import JobRecord, JobSpec
+from taskwidgets.runtime.words import percentage
+from taskwidgets.store import listing
+from taskwidgets.store.budget import checked_connections
+from taskwidgets.store.database import Database
+from taskwidgets.store.jobs import PostgresJobStore
+from taskwidgets.store.translate import address
+from taskwidgets.transfers import download_plan, tables, upload_plan
+from taskwidgets.transfers.download import Download
+from taskwidgets.transfers.download_plan import DownloadOptions
+from taskwidgets.transfers.kinds import KINDS as TRANSFER_KINDS
+from taskwidgets.transfers.kinds import Kind
+from taskwidgets.transfers.names import staging_name
+from taskwidgets.transfers.upload_plan import UploadOptions, resolve_target
+
+__all__ = ["Workspace"]
+
+KINDS: dict[str, Kind] = {**TRANSFER_KINDS, **FUNCTION_KINDS}
+URL_VARIABLE = "TASKWIDGETS_DATABASE_URL"
+MOST_WORKERS = 4  # by default; more than the machine has cores gain nothing
+EXIT_PATIENCE = 3.0  # seconds; Jupyter kills a kernel 5 s after it asked it to go
+
+
+class Workspace:
+    """One database, and this process's jobs in it.
+
+    ``taskwidgets.connect()`` makes one and remembers it as the current one; the functions of the
+    package use that unless they are given ``workspace=``.
+    """
+
+    def __init__(self, url: str | URL | None = None, *, max_connections: int | None = None) -> None:
+        most = checked_connections(max_connections)
+        if url is None:
+            url = os.environ.get(URL_VARIABLE) or None
+        if url is None:
+            from taskwidgets.embedded import join
+
+            self._database = Database(join().url, lambda: join(), most)
+        else:
+            self._database = Database(url, max_connections=most)
+        try:
+            self._database.prepare()
+        except BaseException:
+            self._database.dispose()
+            raise
+        self._store = PostgresJobStore(self._database)
+        self._jobs: dict[int, Job] = {}
+        self._lock = threading.RLock()
+        atexit.register(self._at_exit)
+
+    @property
+    def url(self) -> str:
+        """The database's URL, its password masked."""
+        return self._database.url.render_as_string(hide_password=True)
+
+    @property
+    def engine(self) -> Engine:
+        """A SQLAlchemy engine on this database: ``pandas.read_sql(query, workspace.engine)``."""
+        return self._database.engine
+
+    @property
+    def forked(self) -> bool:
+        """Whether it came through a fork: its connections belong to the parent process."""
+        return self._database.forked()
+
+    def limit_connections(self, max_connections: int | None) -> None:
+        """Have so many connections at most from now on; None: the default."""
+        self._database.budget.resize(checked_connections(max_connections))
+
+    def is_on_database_of(self, other: Workspace) -> bool:
+        """Whether both are on the same database, by the same URL."""
+        return self._database.url == other._database.url
+
+    def __repr__(self) -> str:
+        return f"<Workspace: {address(self._database.url)}>"
+
+    # ------------------------------------------------------------------ verbs
+
+    def upload(
+        self,
+        source: str | Path,
+        table: str,
+        *,
+        if_exists: Literal["fail", "replace", "append"] = "fail",
+        on_error: Literal["stop", "reject"] = "stop",
+        max_rejects: float | None = None,
+        types: Mapping[str, str] | Literal["text"] | None = None,
+        delimiter: str | None = None,
+        quotechar: str | None = None,
+        encoding: str | None = None,
+        header: bool | int | None = None,
+        null_values: str | Sequence[str] | None = None,
+        workers: int | None = None,
+        max_rate: float | None = None,
+        again: bool = False,
+        **reading: object,
+    ) -> Job:
+        """See ``taskwidgets.upload``."""
+        options = UploadOptions(
+            source=str(Path(source).expanduser().absolute()),
+            table=table,
+            if_exists=if_exists,
+            on_error=on_error,
+            max_rejects=max_rejects,
+            types=_plain_types(types),
+            delimiter=delimiter,
+            quotechar=quotechar,
+            encoding=encoding,
+            header=header,
+            null_values=null_values if isinstance(null_values, str | None) else tuple(null_values),
+            reading=reading or None,
+        )
+        with self._database.begin() as connection:
+            target = resolve_target(connection, table)
+
+        def make() -> JobRecord:
+            with self._database.begin() as connection:
+                spec, plan = upload_plan.make_plan(connection, options, target)
+            return self._store.create(
+                spec,
+                lambda connection, job_id: tables.create_staging(
+                    connection, staging_name(job_id), plan.columns, plan.types
+                ),
+            )
+
+        return self._run(options.key(target), make, workers, max_rate, again=again)
+
+    def download(
+        self,
+        source: str,
+        path: str | Path,
+        *,
+        if_exists: Literal["fail", "replace"] = "fail",
+        delimiter: str = ",",
+        null_value: str = "",
+        header: bool = True,
+        quote_all: bool = False,
+        escape_formulas: bool = False,
+        workers: int | None = None,
+        max_rate: float | None = None,
+        again: bool = False,
+    ) -> Job:
+        """See ``taskwidgets.download``."""
+        options = DownloadOptions(
+            source=source,
+            path=str(Path(path).expanduser().absolute()),
+            if_exists=if_exists,
+            delimiter=delimiter,
+            null_value=null_value,
+            header=header,
+            quote_all=quote_all,
+            escape_formulas=escape_formulas,
+        )
+
+        def make() -> JobRecord:
+            with self._database.begin() as connection:
+                spec = download_plan.make_plan(connection, options)
+            return self._store.create(spec, lambda _connection, _job_id: None)
+
+        return self._run(options.key(), make, workers, max_rate, again=again)
+
+    def resume(
+        self,
+        job_id: int,
+        *,
+        take_over: bool = False,
+        workers: int | None = None,
+        max_rate: float | None = None,
+    ) -> Job:
+        """See ``taskwidgets.resume``."""
+        workers = _checked_workers(workers)
+        with self._lock:
+            record = self._store.record(job_id)
+            if record.state in FINAL:
+                raise IllegalTransition(
+                    f"job {job_id} ({record.spec.name}) is {record.state} and cannot be resumed; "
+                    "again=True in the call that made it starts a new one",
+                    job_id=job_id,
+                )
+            if take_over and record.state in OWNED and not self._store.owns(record):
+                known = self._jobs.get(job_id) or self._handle(record, workers, max_rate)
+                known.check()
+                if max_rate is not None:
+                    known.max_rate = max_rate
+                known.go_on(f"taken over from {record.owner}", take_over=True)
+                return known
+            job = self._take_up(record, workers, max_rate)
+            assert job is not None  # only a completed job is not taken up
+            return job
+
+    def call(self, spec: JobSpec, *, again: bool = False) -> Job:
+        """Begin the job of a decorated function's call; see ``taskwidgets.job``."""
+
+        def make() -> JobRecord:
+            return self._store.create(spec, lambda _connection, _job_id: None)
+
+        return self._run(spec.key, make, None, None, again=again)
+
+    def job(self, job_id: int) -> Job:
+        """The job of this number, wherever it runs; nothing is started. Raises JobNotFound.
+
+        One that another process runs is shown as that process leaves it: its pause() and
+        terminate() are requests, which its owner hears within a second.
+        """
+        with self._lock:
+            job = self._jobs.get(job_id)
+            if job is None:
+                job = self._handle(self._store.record(job_id), _checked_workers(None), None)
+        job.follow()
+        return job
+
+    def jobs(
+        self, state: str | Collection[str] | None = None, *, search: str = "", limit: int = 100
+    ) -> Dashboard:
+        """See ``taskwidgets.jobs``."""
+        states = checked_states(state)
+        if not isinstance(search, str):
+            raise OptionError(f"search must be a text, not {search!r}")
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+            raise OptionError(f"limit must be a whole number from 1 on, not {limit!r}")
+        return Dashboard(_Listed(self), Query(states, search.strip()), limit)
+
+    def prune(self, older_than: timedelta, batch: int = 1000) -> int:
+        """Delete jobs that were completed or terminated longer ago than this; returns how many.
+
+        What they loaded or wrote stays; their numbers, events and receipts go, and a call that
+        made one of them does not know any more that it is done. Jobs that are not finished are
+        never touched. ``batch``: so many are deleted in one transaction.
+        """
+        if not isinstance(older_than, timedelta) or older_than < timedelta(0):
+            raise OptionError(f"older_than must be a timedelta, not negative, not {older_than!r}")
+        if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+            raise OptionError(f"batch must be a whole number from 1 on, not {batch!r}")
+        return listing.prune(self._database, older_than, batch)
+
+    def close(self) -> None:
+        """Pause this process's running jobs, durably, and close the connections."""
+        self._pause_all()
+        for job in self._jobs.values():
+            if isinstance(job._work, Download) and job.state is not State.RUNNING:
+                job._work.rest()
+        atexit.unregister(self._at_exit)
+        self._store.close()
+        self._database.dispose()
+
+    # ------------------------------------------------------------------ inside
+
+    def _run(
+        self,
+        key: str,
+        make: Callable[[], JobRecord],
+        workers: int | None,
+        max_rate: float | None,
+        *,
+        again: bool,
+    ) -> Job:
+        """The job of this key: attached, resumed, found finished, or made and started."""
+        workers = _checked_workers(workers)
+        checked_rate(max_rate)
+        with self._lock:
+            existing = self._store.latest(key)
+            if existing is not None:
+                # Of a termination that was cut off, nothing can come but its end.
+                anew = again or (existing.undoing and existing.state in RESUMABLE)
+                if not anew:
+                    job = self._take_up(existing, workers, max_rate)
+                    if job is not None:
+                        return job
+                elif existing.state not in FINAL:
+                    self._discard(existing)
+            return self._start(make(), workers, max_rate, cause="the call")
+
+    def _take_up(self, record: JobRecord, workers: int, max_rate: float | None) -> Job | None:
+        """The handle for a job that exists: attached, resumed, finished; None: make a new one."""
+        job = self._jobs.get(record.id)
+        if job is not None and (job.runs_here or job.state is State.PENDING):
+            # A function may need this thread's loop to hear that it is to pause: never waited for.
+            pausing = job.state is State.PAUSING and job.kind in FUNCTION_KINDS
+            if job.state in (State.PENDING, State.RUNNING) or pausing:
+                job.go_on("the same call again")  # nothing, unless it was just asked to pause
+                return job
+            if job.state in (State.PAUSING, State.TERMINATING):
+                _settle(job)
+                record = self._store.record(record.id)
+        if record.state in RESUMABLE:
+            remark = f"resuming job {record.id}"
+            if record.undoing:
+                remark = f"finishing the termination of job {record.id}"
+            elif record.progress.total:
+                remark += f" at {percentage(record.progress)}"
+            if job is not None:
+                job.check()
+                if max_rate is not None:
+                    job.max_rate = max_rate
+                job.go_on("the same call again", remark)
+                return job
+            return self._start(record, workers, max_rate, cause="taken up again", remark=remark)
+        if record.state is State.COMPLETED:
+            return self._finished(record, workers)
+        if record.state is State.TERMINATED:
+            return None
+        if job is not None and self._store.owns(record):
+            return job  # it went on between the two looks
+        raise JobOwned(
+            f"job {record.id} ({record.spec.name}) is run by {record.owner}; "
+            "pause it there, or wait until it is done. If that process hangs, "
+            f"tw.resume({record.id}, take_over=True) takes the job from it",
+            job_id=record.id,
+        )
+
+    def _finished(self, record: JobRecord, workers: int) -> Job | None:
+        """The completed job, when source and target still are as it left them."""
+        remark = self._kind(record).standing(self._store, record)
+        if remark is None:
+            return None
+        job = self._jobs.get(record.id)
+        if job is None or job.state is not State.COMPLETED:  # another process has completed it
+            job = self._handle(record, workers, None)
+        job.remark = remark
+        return job
+
+    def _discard(self, record: JobRecord) -> None:
+        """Clean up an unfinished job, as again=True starts over, or as that was begun before."""
+        job = self._jobs.get(record.id) or self._handle(record, 1, None)
+        if record.state not in RESUMABLE:
+            raise JobOwned(
+                f"job {record.id} ({record.spec.name}) is {record.state} under {record.owner}; "
+                "terminate it before you start over",
+                job_id=record.id,
+            )
+        job.terminate("the call starts over")
+        _settle(job)
+        if job.state is not State.TERMINATED:
+            raise TaskwidgetsError(f"job {record.id} could not be cleaned up: {job.error}")
+
+    @staticmethod
+    def _kind(record: JobRecord) -> Kind:
+        kind = KINDS.get(record.spec.kind)
+        if kind is None:
+            raise OptionError(
+                f"job {record.id} is of the kind {record.spec.kind!r}, unknown to this release"
+            )
+        return kind
+
+    def _handle(self, record: JobRecord, workers: int, max_rate: float | None) -> Job:
+        work = self._kind(record).work(self._store, record, workers)
+        job = Job(record, self._store, work, max_rate)
+        self._jobs[record.id] = job
+        return job
+
+    def _start(
+        self,
+        record: JobRecord,
+        workers: int,
+        max_rate: float | None,
+        *,
+        cause: str,
+        remark: str = "",
+    ) -> Job:
+        job = self._handle(record, workers, max_rate)
+        job.check()
+        job.go_on(cause, remark)
+        return job
+
+    def _pause_all(self) -> list[Job]:
+        asked = []
+        for job in list(self._jobs.values()):
+            # At rest, or only followed: what another process runs is not ours to stop.
+            if not job.runs_here:
+                continue
+            try:
+                job.pause("the process ends")
+            except IllegalTransition:
+                continue
+            asked.append(job)
+        deadline = time.monotonic() + EXIT_PATIENCE
+        for job in asked:
+            job.join(max(0.0, deadline - time.monotonic()))
+        return asked
+
+    def _at_exit(self) -> None:
+        if self._database.forked():
+            return
+        for job in self._pause_all():
+            if job.state is State.PAUSED and not hasattr(sys, "ps1"):
+                print(f"{job!r}; tw.resume({job.id}) goes on", file=sys.stderr)  # noqa: T201
+        self._database.dispose()
+
+
+class _Listed:
+    """What a dashboard asks of a workspace."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    def newest(
+        self, *, states: Collection[State] | None, search: str, limit: int, offset: int
+    ) -> list[JobRecord]:
+        return listing.newest(
+            self._workspace._database, states=states, search=search, limit=limit, offset=offset
+        )
+
+    def record(self, job_id: int) -> JobRecord:
+        return self._workspace._store.record(job_id)
+
+    def newest_events(self, job_id: int, limit: int) -> pd.DataFrame:
+        return listing.newest_events(self._workspace._database, job_id, limit)
+
+    def is_mine(self, record: JobRecord) -> bool:
+        return self._workspace._store.owns(record)
+
+    def open(self, job_id: int) -> Job:
+        return self._workspace.job(job_id)
+
+
+def _settle(job: Job) -> None:
+    """Wait until a job that is about to stop has stopped; a moment, as a pause takes 250 ms."""
+    job.join(None)
+
+
+def _checked_workers(workers: int | None) -> int:
+    if workers is None:
+        return min(MOST_WORKERS, _cores())
+    if isinstance(workers, bool) or not isinstance(workers, int) or not 1 <= workers <= 64:
+        raise OptionError(f"workers must be a whole number from 1 to 64, not {workers!r}")
+    return workers
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # not on macOS; where it is, it knows of containers
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _plain_types(
+    types: Mapping[str, str] | Literal["text"] | None,
+) -> dict[str, str] | Literal["text"] | None:
+    if types is None or types == "text":
+        return types
+    if not isinstance(types, Mapping) or not all(
+        isinstance(name, str) and isinstance(kind, str) for name, kind in types.items()
+    ):
+        raise OptionError('types must be {"column": "postgres type"} or "text"')
+    return dict(types)

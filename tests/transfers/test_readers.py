@@ -1,0 +1,244 @@
+"""The two processes that read from the server: psql on a socket, the driver's for any server."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from fix_databases import run_sql
+from fix_exports import copied
+from fix_servers import wait_until
+
+from taskwidgets.errors import DatabaseError, RightsMissing, ServerUnreachable
+from taskwidgets.store.database import Database
+from taskwidgets.transfers import psql
+from taskwidgets.transfers.psql import PsqlReader
+from taskwidgets.transfers.reader import CopierReader
+
+MANY = "SELECT n, md5(n::text) FROM generate_series(1, 200000) AS n"
+# In the list of columns: in FROM, the server would make all rows before it gives the first.
+ENDLESS = "COPY (SELECT generate_series(1, 1000000000)) TO STDOUT WITH (FORMAT csv)"
+ODD = """
+    VALUES (1, 'plain', NULL), (2, 'a "quoted" one', ''), (3, E'two\\nlines', E'a\\\\b'),
+           (4, E'tab\\there', 'Zürich — 東京'), (5, '\\.', ':name ; -- /* $$')
+"""
+
+
+@pytest.fixture(params=[PsqlReader, CopierReader])
+def start(request, database_url):
+    """A factory of readers of one kind; closed with the test."""
+    database = Database(database_url)
+    made = []
+
+    def make(*begin: str):
+        made.append(request.param(database.url, database.connect_arguments, begin))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+    database.dispose()
+
+
+def copy(reader, query: str) -> tuple[bytes, int]:
+    pieces = reader.read(f"COPY ({query}) TO STDOUT WITH (FORMAT csv, HEADER)")
+    return b"".join(pieces), pieces.rows
+
+
+def backends(look, begin: str) -> int:
+    """How many sessions run, or last ran, a statement that begins so."""
+    return look.one(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        f" AND query LIKE '{begin}%'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("query", "rows"),
+    [
+        (ODD, 5),
+        ("SELECT 1 AS a WHERE false", 0),
+        ("SELECT FROM generate_series(1, 3)", 3),
+        ("SELECT repeat('long ', 4000000) AS a", 1),
+        (MANY, 200_000),
+    ],
+)
+def test_bytes_and_rows_are_those_of_copy(start, look, query, rows):
+    """Whatever the rows hold, they come out as COPY makes them, and are counted."""
+    reader = start()
+    assert copy(reader, query) == (copied(look.url, query), rows)
+    assert copy(reader, "SELECT 7 AS n") == (b"n\n7\n", 1)  # and the next one, in the same session
+
+
+def test_what_stands_in_a_name_is_no_command(start, look):
+    """Quotes, backslashes, semicolons, colons and comments in names and texts stay such."""
+    name = "a\"b'c;d\\e\n\\echo :name ::f -- /* g $$"
+    quoted = '"' + name.replace('"', '""') + '"'
+    look(f"CREATE TABLE {quoted} AS SELECT 1 AS {quoted}")
+    query = f"SELECT {quoted}, ':x \\q ;' AS t, $$ it's $$ AS d FROM {quoted}"
+    assert copy(start(), query) == (copied(look.url, query), 1)
+
+
+def test_the_session_begins_as_told(start, look):
+    """The first statements hold for all that is read: a setting, a transaction, a snapshot."""
+    look("CREATE TABLE t AS SELECT 1 AS a")
+    reader = start(
+        "SET datestyle = 'German'",
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        "DO $$BEGIN IF (SELECT count(*) FROM t) <> 1 THEN RAISE 'no'; END IF; END$$",
+    )
+    look("INSERT INTO t VALUES (2)")
+    assert copy(reader, "SELECT a, DATE '2024-02-01' AS d FROM t") == (b"a,d\n1,01.02.2024\n", 1)
+    with pytest.raises(DatabaseError, match="read-only"):
+        copy(reader, "SELECT lo_create(0)")
+
+
+def test_notices_disturb_nothing(start, look):
+    """What a function says beside its rows is no error."""
+    look(
+        "CREATE FUNCTION chatty() RETURNS int LANGUAGE plpgsql AS"
+        " $$BEGIN RAISE NOTICE 'taskwidgets:9'; RAISE WARNING 'ERROR:  42P01: no'; RETURN 3; END$$"
+    )
+    assert copy(start(), "SELECT chatty() AS c FROM generate_series(1, 3)") == (b"c\n3\n3\n3\n", 3)
+
+
+@pytest.mark.parametrize(
+    ("begin", "query", "sqlstate"),
+    [
+        (["SELECT nonsense"], "SELECT 1", "42703"),
+        (["BEGIN READ ONLY", "SET TRANSACTION SNAPSHOT '00000003-0000001B-1'"], "SELECT 1", None),
+        ([], "SELECT * FROM nothing_like_it", "42P01"),
+        ([], "SELECT 1 / (150000 - n) FROM generate_series(1, 200000) AS n", "22012"),
+    ],
+)
+def test_the_server_s_complaints_keep_their_codes(start, begin, query, sqlstate):
+    """At the beginning, in a statement, in the middle of the rows: the error says which it is."""
+    with pytest.raises(DatabaseError) as caught:
+        copy(start(*begin), query)
+    assert caught.value.sqlstate is not None
+    assert sqlstate is None or caught.value.sqlstate == sqlstate
+    assert not isinstance(caught.value, ServerUnreachable)
+
+
+def test_a_missing_right_is_told_as_such(start, look):
+    """Not to be allowed is an error of its own class."""
+    name = "nobody_" + look.url.partition("?")[0].rpartition("_")[2]
+    look(f"CREATE ROLE {name}")
+    look("CREATE TABLE secret (a int)")
+    try:
+        with pytest.raises(RightsMissing, match="secret"):
+            copy(start(f"SET ROLE {name}"), "SELECT * FROM secret")
+    finally:
+        look(f"DROP ROLE {name}")
+
+
+def test_a_session_that_the_server_ends_is_unreachable(start, look):
+    """pg_terminate_backend in the middle of the rows: the connection is gone, not the statement."""
+    reader = start()
+    pieces = iter(reader.read(ENDLESS))
+    next(pieces)
+    look(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND query LIKE 'COPY%'"
+    )
+    with pytest.raises(ServerUnreachable):
+        for _ in pieces:
+            pass
+
+
+def test_cancel_from_another_thread_ends_a_silent_statement(start, look):
+    """Whoever reads gets an error, and the server has nothing more to do."""
+    reader = start()
+    told = []
+
+    def read():
+        try:
+            for _ in reader.read("COPY (SELECT pg_sleep(600)) TO STDOUT"):
+                pass
+        except DatabaseError as error:
+            told.append(error)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    wait_until(lambda: backends(look, "COPY (SELECT pg_sleep") == 1)
+    reader.cancel()
+    thread.join()
+    assert len(told) == 1
+    reader.close()
+    wait_until(lambda: backends(look, "COPY (SELECT pg_sleep") == 0)
+
+
+def test_close_ends_a_statement_whose_rows_nobody_reads(start, look):
+    """The process waits in a full pipe; closed, it is gone, and its session with it."""
+    reader = start()
+    next(iter(reader.read(ENDLESS)))
+    assert backends(look, "COPY") == 1
+    reader.close()
+    assert reader._process.returncode is not None
+    wait_until(lambda: backends(look, "COPY") == 0)
+
+
+@pytest.mark.parametrize("kind", ["PsqlReader", "CopierReader"])
+def test_a_killed_parent_leaves_no_session(script, database_url, look, kind):
+    """SIGKILL of the process that reads: its reader and the statement end by themselves."""
+    child = script(
+        """
+        import sys, time
+        from taskwidgets.store.database import Database
+        from taskwidgets.transfers.psql import PsqlReader
+        from taskwidgets.transfers.reader import CopierReader
+        database = Database(sys.argv[1])
+        reader = globals()[sys.argv[2]](database.url, database.connect_arguments, [])
+        for piece in reader.read(sys.argv[3]):
+            print("reading", flush=True)
+            time.sleep(600)
+        """,
+        database_url,
+        kind,
+        ENDLESS,
+    )
+    assert child.line() == "reading"
+    assert backends(look, "COPY") == 1
+    child.kill()
+    wait_until(lambda: backends(look, "COPY") == 0)
+
+
+def test_a_server_that_is_not_there_is_unreachable(tmp_path):
+    """Nobody answers at the address: said so, and nothing is left behind."""
+    connect = {"host": str(tmp_path), "port": 5432, "dbname": "x", "user": "y"}
+    url = Database(f"postgresql://y@/x?host={tmp_path}").url
+    for kind in (PsqlReader, CopierReader):
+        with pytest.raises(ServerUnreachable):
+            kind(url, connect, [])
+
+
+def test_psql_is_for_sockets_and_gets_no_password_as_an_argument(
+    database_url, monkeypatch, tmp_path
+):
+    """Only where nothing is encrypted; and what everybody may read of a process has no secret."""
+    database = Database(database_url)
+    connect = {**database.connect_arguments, "password": "very secret"}
+    reader = PsqlReader(database.url, connect, [])
+    try:
+        arguments = Path(f"/proc/{reader._process.pid}/cmdline").read_bytes()
+        assert b"secret" not in arguments
+        assert copy(reader, "SELECT 1 AS a") == (b"a\n1\n", 1)
+    finally:
+        reader.close()
+        database.dispose()
+    assert PsqlReader.serves(connect)
+    for host in ("localhost", "127.0.0.1", ""):
+        assert not PsqlReader.serves({**connect, "host": host})
+    monkeypatch.setattr(psql, "find_psql", lambda: None)
+    assert not PsqlReader.serves(connect)
+
+
+def test_both_kinds_export_the_same_bytes(exports, look, monkeypatch):
+    """With psql and without: the file of COPY."""
+    look(f"CREATE TABLE t AS {MANY}")
+    expected = copied(look.url, "SELECT * FROM t")
+    assert exports.run("t", "psql.csv") == expected
+    monkeypatch.setattr(psql, "find_psql", lambda: None)
+    assert exports.run("t", "driver.csv") == expected
+    assert run_sql(look.url, "SELECT count(*) FROM taskwidgets.jobs") == [(2,)]
