@@ -12,6 +12,7 @@ from sqlalchemy.engine import URL
 from taskwidgets.dashboard import Dashboard
 from taskwidgets.runtime.job import Job
 from taskwidgets.runtime.store import JobSpec
+from taskwidgets.transfers.origins.given import Source
 from taskwidgets.workspace import Workspace
 
 __all__ = ["call", "connect", "download", "jobs", "resume", "upload"]
@@ -56,7 +57,7 @@ def _workspace(workspace: Workspace | None) -> Workspace:
 
 
 def upload(
-    source: str | Path,
+    source: Source,
     table: str,
     *,
     if_exists: Literal["fail", "replace", "append"] = "fail",
@@ -68,6 +69,9 @@ def upload(
     encoding: str | None = None,
     header: bool | int | None = None,
     null_values: str | Sequence[str] | None = None,
+    source_column: bool | str = False,
+    sheet: str | int | None = None,
+    storage_options: Mapping[str, object] | None = None,
     workers: int | None = None,
     max_rate: float | None = None,
     again: bool = False,
@@ -102,7 +106,8 @@ def upload(
     return _workspace(workspace).upload(
         source, table, if_exists=if_exists, on_error=on_error, types=types, delimiter=delimiter,
         quotechar=quotechar, encoding=encoding, header=header, null_values=null_values,
-        workers=workers, max_rate=max_rate, again=again, max_rejects=max_rejects, **reading,
+        source_column=source_column, sheet=sheet, storage_options=storage_options, workers=workers,
+        max_rate=max_rate, again=again, max_rejects=max_rejects, **reading,
     )  # fmt: skip
 
 

@@ -13,6 +13,8 @@ from taskwidgets.transfers import download_plan, tables, upload_plan
 from taskwidgets.transfers.digest import file_sha256
 from taskwidgets.transfers.download import Download
 from taskwidgets.transfers.download_plan import DownloadPlan
+from taskwidgets.transfers.origins.spool import Spool
+from taskwidgets.transfers.prepared import PreparedUpload, is_prepared
 from taskwidgets.transfers.snapshot import Snapshot, Written, verify
 from taskwidgets.transfers.upload import Upload
 from taskwidgets.transfers.upload_plan import UploadPlan
@@ -32,16 +34,14 @@ class Kind(Protocol):
 
 class _Upload:
     def work(self, store: PostgresJobStore, record: JobRecord, workers: int) -> Work:
+        if is_prepared(record):
+            return PreparedUpload(store, record, workers)
         return Upload(store, UploadPlan.from_json(record.spec.plan), record.id, workers)
 
     def standing(self, store: PostgresJobStore, record: JobRecord) -> str | None:
         plan = UploadPlan.from_json(record.spec.plan)
         assert record.receipt is not None
-        now = Fingerprint.of(plan.path)
-        # A cell that makes the file makes it anew each time; the hash tells whether it is another.
-        if now != plan.fingerprint and (
-            now.size != plan.size or file_sha256(plan.path) != record.receipt.sha256
-        ):
+        if not self._is_same_source(plan, record.receipt.sha256):
             return None
         assert plan.landed is not None
         rows = record.receipt.rows_loaded
@@ -55,6 +55,17 @@ class _Upload:
                 "since then all of them were changed or deleted; again=True appends them once more"
             )
         return f"already loaded: job {record.id}" if untouched else None
+
+    @staticmethod
+    def _is_same_source(plan: UploadPlan, sha256: str) -> bool:
+        if plan.origin is not None:
+            Spool(plan.origin["spool"]).remove()  # that a crash may have left
+            return True
+        now = Fingerprint.of(plan.path)
+        # A cell that makes the file makes it anew each time; the hash tells whether it is another.
+        return now == plan.fingerprint or (
+            now.size == plan.size and file_sha256(plan.path) == sha256
+        )
 
 
 class _Download:

@@ -25,8 +25,9 @@ from taskwidgets.tabular.lenient import read_lenient_layout
 from taskwidgets.tabular.sample import sample_records
 from taskwidgets.tabular.stream import open_stream
 from taskwidgets.tabular.types import infer_types
+from taskwidgets.transfers.origins.texts import NULL
 
-__all__ = ["Reading", "find_reading"]
+__all__ = ["Reading", "find_reading", "spool_reading"]
 
 # What COPY itself can be told of how a file is written.
 PLAIN = frozenset({"delimiter", "quotechar", "encoding", "header", "null_values"})
@@ -76,6 +77,27 @@ def find_reading(
     if found_dialect is not None:
         return _strict(path, found_dialect, needs_types=needs_types)
     return _lenient(path, detection, as_text=not needs_types, given=frozenset(overrides))
+
+
+def spool_reading(path: Path, types: Mapping[str, str], *, keeps_rejects: bool) -> Reading:
+    """How a file is read that was written by us (`transfers.origins.spool`): nothing is unknown."""
+    columns = tuple(types)
+    dialect = Dialect(null_value=NULL)
+    layout = read_layout(path, dialect)
+    description = None
+    if keeps_rejects:
+        description = Description(columns=columns, null_values=(NULL,))
+        with open_stream(path, description) as stream:
+            dialect = Grammar.of(description, len(columns), stream.codec).output
+    return Reading(
+        dialect=dialect,
+        columns=columns,
+        data_start=layout.data_start,
+        data_stop=path.stat().st_size,
+        first_line=1 + layout.header_lines,
+        description=description,
+        inferred=types,
+    )
 
 
 def _is_packed_or_wide(path: Path) -> bool:

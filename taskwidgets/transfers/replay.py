@@ -129,7 +129,8 @@ def _load(connection: Connection, plan: UploadPlan, data: bytes) -> Sorted:
     """The mended records through a temporary table into the target."""
     utf8 = replace(plan, dialect=_grammar(plan).output)
     tables.drop(connection, MENDED)
-    tables.create_staging(connection, MENDED, plan.columns, plan.types)
+    tables.create_staging(connection, MENDED, plan.staged_columns, plan.types, plan.source_column)
+    tables.name_source(connection, plan.source_name)
     sorter = Sorter(
         copy_statement(MENDED, utf8),
         copy_statement(MENDED, utf8, tolerant=True),
@@ -140,7 +141,7 @@ def _load(connection: Connection, plan: UploadPlan, data: bytes) -> Sorted:
     sorted_in = sorter.load(connection, data)
     if tables.find_table(connection, plan.target) is None:
         raise TargetError(f'the table "{plan.target}" is not there any more; nothing was loaded')
-    arrived = tables.append(connection, MENDED, plan.target, plan.columns)
+    arrived = tables.append(connection, MENDED, plan.target, plan.staged_columns)
     if arrived != sorted_in.rows:
         raise TargetError(
             f'of {sorted_in.rows:,} mended rows, {arrived:,} arrived in "{plan.target}": a trigger '

@@ -16,6 +16,7 @@ from taskwidgets.store import checkpoints
 from taskwidgets.store.checkpoints import Checkpoint
 from taskwidgets.store.jobs import PostgresJobStore
 from taskwidgets.tabular.segments import Segment, SegmentReader
+from taskwidgets.transfers import tables
 from taskwidgets.transfers.crew import Session
 from taskwidgets.transfers.digest import FileDigest
 from taskwidgets.transfers.faults import source_error, uncounted
@@ -88,6 +89,8 @@ class Segments(Generic[SegmentT]):
             # for the disk, and with it for all that was written before it. On two cores this is a
             # fifth of the time. (LOCAL: behind a pooler, the session is soon somebody else's.)
             connection.execute(text("SET LOCAL synchronous_commit = off"))
+            if self._plan.source_column is not None:
+                tables.name_source(connection, self._plan.source_name)
             reach("before the rows")
             checkpoint = self.load(connection, batch)
             if not checkpoints.record(connection, self._run.claim, checkpoint):

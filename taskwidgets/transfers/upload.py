@@ -30,7 +30,7 @@ from taskwidgets.transfers.segment_batches import StrictSegments
 from taskwidgets.transfers.switch import Incomplete, Switch
 from taskwidgets.transfers.upload_plan import UploadPlan
 
-__all__ = ["Upload"]
+__all__ = ["Upload", "undo"]
 
 Gap = tuple[int, int | None]  # bytes; None: to the end, wherever that is
 
@@ -173,16 +173,7 @@ class Upload:
 
     def clean_up(self, run: Run) -> None:
         """Drop the staging table, and the ledger that speaks of it."""
-
-        def act() -> None:
-            with self._store.in_transaction() as connection:
-                self._store.lock(connection, run.claim)
-                tables.drop(connection, self._staging)
-                checkpoints.forget(connection, run.job_id)
-                rejects.forget(connection, run.job_id)
-                reach("while terminating")
-
-        self._store.database.patiently(act, run.say)
+        undo(self._store, run)
 
     def _crew(self, run: Run, task: Any, size: int) -> Crew[Any, Session]:
         return Crew(self._store.database, run, task, size)
@@ -203,3 +194,17 @@ class Upload:
                 f'"{plan.target}". Start over with again=True when the file is complete',
                 path=plan.path,
             )
+
+
+def undo(store: PostgresJobStore, run: Run) -> None:
+    """Drop an upload's staging table, the ledger that speaks of it, and its rejects."""
+
+    def act() -> None:
+        with store.in_transaction() as connection:
+            store.lock(connection, run.claim)
+            tables.drop(connection, staging_name(run.job_id))
+            checkpoints.forget(connection, run.job_id)
+            rejects.forget(connection, run.job_id)
+            reach("while terminating")
+
+    store.database.patiently(act, run.say)

@@ -24,7 +24,15 @@ from taskwidgets.transfers import tables
 from taskwidgets.transfers.names import TableName, parse_table_name
 from taskwidgets.transfers.reading import Reading, find_reading
 
-__all__ = ["KIND", "IfExists", "UploadOptions", "UploadPlan", "make_plan", "resolve_target"]
+__all__ = [
+    "KIND",
+    "IfExists",
+    "UploadOptions",
+    "UploadPlan",
+    "make_plan",
+    "resolve_target",
+    "settled_plan",
+]
 
 KIND = "upload"
 IfExists = Literal["fail", "replace", "append"]
@@ -46,6 +54,8 @@ class UploadOptions:
     null_values: str | Sequence[str] | None = None
     reading: Mapping[str, object] | None = None  # what else was given of how the file is written
     max_rejects: float | None = None
+    source_column: str | None = None  # a column that says where each row comes from
+    sheet: str | int | None = None
 
     def __post_init__(self) -> None:
         if self.if_exists not in ("fail", "replace", "append"):
@@ -55,6 +65,7 @@ class UploadOptions:
         if self.on_error not in ("stop", "reject"):
             raise OptionError(f'on_error must be "stop" or "reject", not {self.on_error!r}')
         _check_max_rejects(self.max_rejects, self.on_error)
+        _check_source_column(self.source_column)
         try:
             json.dumps(checked_overrides(self.reading or {}))  # the job's key is made of it
         except (TypeError, ValueError) as error:
@@ -78,11 +89,20 @@ class UploadOptions:
     def key(self, target: TableName) -> str:
         """What says that two calls mean the same job: source, target and options."""
         meant = {**asdict(self), "table": [target.schema, target.table], "kind": KIND}
+        for name in ("source_column", "sheet"):
+            if meant[name] is None:  # as it was before there were these options
+                del meant[name]
         return hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
         """The options that were given, for the store."""
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> UploadOptions:
+        """The reverse of ``to_json``."""
+        known = {name: stored[name] for name in cls.__dataclass_fields__ if name in stored}
+        return cls(**known)
 
 
 @dataclass(frozen=True)
@@ -105,6 +125,19 @@ class UploadPlan:
     on_error: str = "stop"
     max_rejects: float | None = None
     notes: tuple[str, ...] = ()
+    origin: Mapping[str, Any] | None = None  # what the file was made of, if it is a spool
+    source_column: str | None = None
+    source_name: str = ""  # what the source column says of each row
+
+    @property
+    def source(self) -> str:
+        """The source as it is shown."""
+        return str(self.path) if self.origin is None else str(self.origin["name"])
+
+    @property
+    def staged_columns(self) -> tuple[str, ...]:
+        """The table's columns: those of the source, and the one that says which source it was."""
+        return self.columns + (() if self.source_column is None else (self.source_column,))
 
     @property
     def grammar(self) -> Grammar:
@@ -168,6 +201,9 @@ class UploadPlan:
             "on_error": self.on_error,
             "max_rejects": self.max_rejects,
             "notes": list(self.notes),
+            "origin": None if self.origin is None else dict(self.origin),
+            "source_column": self.source_column,
+            "source_name": self.source_name,
         }
 
     @classmethod
@@ -191,6 +227,9 @@ class UploadPlan:
             on_error=stored.get("on_error", "stop"),
             max_rejects=stored.get("max_rejects"),
             notes=tuple(stored.get("notes", ())),
+            origin=stored.get("origin"),
+            source_column=stored.get("source_column"),
+            source_name=stored.get("source_name", ""),
         )
 
 
@@ -217,8 +256,41 @@ def make_plan(
         keeps_rejects=options.on_error == "reject",
         needs_types=options.types != "text",
     )
-    existing = tables.check_target(connection, target, reading.columns, options.if_exists)
+    plan = settled_plan(connection, options, target, path, fingerprint, reading)
+    spec = JobSpec(
+        key=options.key(target),
+        kind=KIND,
+        name=f"{path.name} → {target.table}",
+        source=str(path),
+        target=str(target),
+        options=options.to_json(),
+        plan=plan.to_json(),
+        total=None if plan.data_stop is None else plan.data_stop - plan.data_start,
+    )
+    return spec, plan
+
+
+def settled_plan(
+    connection: Connection,
+    options: UploadOptions,
+    target: TableName,
+    path: Path,
+    fingerprint: Fingerprint,
+    reading: Reading,
+) -> UploadPlan:
+    """The plan for a source of which it is known how it is read."""
+    columns = reading.columns
+    if options.source_column is not None:
+        if options.source_column in columns:
+            raise OptionError(
+                f"source_column: the source has a column {options.source_column!r} of its own; "
+                "give another name"
+            )
+        columns = (*columns, options.source_column)
+    existing = tables.check_target(connection, target, columns, options.if_exists)
     types = _types(connection, options, reading, target, existing)
+    if options.source_column is not None:
+        types.setdefault(options.source_column, "text")
     plan = UploadPlan(
         path=path,
         fingerprint=fingerprint,
@@ -234,20 +306,12 @@ def make_plan(
         on_error=options.on_error,
         max_rejects=options.max_rejects,
         notes=reading.notes,
+        source_column=options.source_column,
+        source_name=path.name,
     )
     if plan.description is not None:  # a conversion of values may need records written anew
         plan = replace(plan, dialect=plan.grammar.output)
-    spec = JobSpec(
-        key=options.key(target),
-        kind=KIND,
-        name=f"{path.name} → {target.table}",
-        source=str(path),
-        target=str(target),
-        options=options.to_json(),
-        plan=plan.to_json(),
-        total=None if plan.data_stop is None else plan.data_stop - plan.data_start,
-    )
-    return spec, plan
+    return plan
 
 
 def _types(
@@ -279,6 +343,11 @@ def _check_max_rejects(number: float | None, on_error: str) -> None:
         raise OptionError(
             f"max_rejects={number!r} is no fraction of all rows; write a whole number of rows"
         )
+
+
+def _check_source_column(name: str | None) -> None:
+    if name is not None and (not isinstance(name, str) or not name.strip() or len(name) > 63):
+        raise OptionError(f"source_column must be True or the name of the column, not {name!r}")
 
 
 def resolve_target(connection: Connection, table: str) -> TableName:
