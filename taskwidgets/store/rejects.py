@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, delete, func, select, text, update
 
 from taskwidgets.store.schema import rejects
 
@@ -17,6 +17,14 @@ COLUMNS = ["id", "line", "byte_offset", "raw", "column", "sqlstate", "message", 
 COPY = (
     'COPY taskwidgets.rejects (job_id, line, byte_offset, raw, "column", sqlstate, message)'
     " FROM STDIN WITH (ENCODING 'UTF8')"
+)
+FILE_BITS = 40  # of a byte_offset: the place within one of several files, and above it which one
+FILES = text(
+    """
+    SELECT part ->> 'name' FROM taskwidgets.jobs,
+        jsonb_array_elements(coalesce(plan -> 'parts', '[]')) WITH ORDINALITY AS p (part, number)
+    WHERE id = :job_id ORDER BY number
+    """
 )
 ESCAPES = str.maketrans(
     {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\N{SYMBOL FOR NULL}"}
@@ -64,26 +72,40 @@ def _copied(value: str | None) -> str:
 
 
 def table(connection: Connection, job_id: int) -> pd.DataFrame:
-    """A job's rejects in the order of the file, one row each."""
+    """A job's rejects in the order of the file, one row each.
+
+    Of several files, a column ``file`` says which; line and byte_offset are that file's own.
+    """
+    files = connection.scalars(FILES, {"job_id": job_id}).all()
     rows = connection.execute(
         select(*(rejects.c[name] for name in COLUMNS))
         .where(rejects.c.job_id == job_id)
         .order_by(rejects.c.byte_offset)
     ).all()
-    return pd.DataFrame([tuple(row) for row in rows], columns=COLUMNS)
+    found = pd.DataFrame([tuple(row) for row in rows], columns=COLUMNS)
+    if files:
+        numbers = [int(place) >> FILE_BITS for place in found["byte_offset"]]
+        found.insert(1, "file", pd.Series([files[number] for number in numbers], dtype="object"))
+        found["byte_offset"] = [
+            int(place) & ((1 << FILE_BITS) - 1) for place in found["byte_offset"]
+        ]
+    return found
 
 
-def unloaded(connection: Connection, job_id: int, ids: Sequence[int]) -> dict[int, str]:
-    """Of these rejects, those of the job that are not loaded yet: number -> raw, rows locked."""
+def unloaded(connection: Connection, job_id: int, ids: Sequence[int]) -> dict[int, tuple[str, int]]:
+    """Of these rejects, those of the job that are not loaded yet, rows locked.
+
+    By number: raw, and the number of the file, among several.
+    """
     rows = connection.execute(
-        select(rejects.c.id, rejects.c.raw)
+        select(rejects.c.id, rejects.c.raw, rejects.c.byte_offset)
         .where(
             rejects.c.job_id == job_id, rejects.c.id.in_(list(ids)), rejects.c.replayed_at.is_(None)
         )
         .order_by(rejects.c.id)
         .with_for_update()
     )
-    return {row.id: row.raw for row in rows}
+    return {row.id: (row.raw, row.byte_offset >> FILE_BITS) for row in rows}
 
 
 def mark_replayed(connection: Connection, ids: Sequence[int]) -> None:

@@ -10,9 +10,12 @@ from taskwidgets.runtime.store import JobRecord
 from taskwidgets.store.jobs import PostgresJobStore
 from taskwidgets.tabular.source import Fingerprint
 from taskwidgets.transfers import download_plan, tables, upload_plan
-from taskwidgets.transfers.digest import file_sha256
+from taskwidgets.transfers.digest import file_sha256, joined_sha256
 from taskwidgets.transfers.download import Download
 from taskwidgets.transfers.download_plan import DownloadPlan
+from taskwidgets.transfers.many import sizes
+from taskwidgets.transfers.origins.files import matching
+from taskwidgets.transfers.origins.origin import FILES, Origin
 from taskwidgets.transfers.origins.spool import Spool
 from taskwidgets.transfers.prepared import PreparedUpload, is_prepared
 from taskwidgets.transfers.snapshot import Snapshot, Written, verify
@@ -59,13 +62,31 @@ class _Upload:
     @staticmethod
     def _is_same_source(plan: UploadPlan, sha256: str) -> bool:
         if plan.origin is not None:
-            Spool(plan.origin["spool"]).remove()  # that a crash may have left
-            return True
+            return _is_same_origin(plan, sha256)
         now = Fingerprint.of(plan.path)
         # A cell that makes the file makes it anew each time; the hash tells whether it is another.
         return now == plan.fingerprint or (
             now.size == plan.size and file_sha256(plan.path) == sha256
         )
+
+
+def _is_same_origin(plan: UploadPlan, sha256: str) -> bool:
+    """Whether what a source that was made ready was made of is still the same."""
+    assert plan.origin is not None
+    origin = Origin.from_json(plan.origin)
+    if origin.spool:
+        Spool(origin.spool).remove()  # that a crash may have left
+    if origin.kind == FILES:
+        pattern = origin.facts.get("pattern")
+        if pattern and matching(pattern) != [part.path for part in plan.parts]:
+            return False
+        now = [Fingerprint.of(part.path) for part in plan.parts]
+        then = [part.fingerprint for part in plan.parts]
+        return now == then or (
+            [one.size for one in now] == [one.size for one in then]
+            and joined_sha256(sizes(plan)) == sha256
+        )
+    return True  # the key says what a data frame holds
 
 
 class _Download:

@@ -23,9 +23,8 @@ from taskwidgets.tabular.boundaries import records
 from taskwidgets.tabular.cleaning import Cleaned, Origin, clean, piece_rows
 from taskwidgets.tabular.grammar import Grammar
 from taskwidgets.tabular.pieces import Cutter, PiecedSegment
-from taskwidgets.transfers.digest import FileDigest
 from taskwidgets.transfers.faults import stopping_error
-from taskwidgets.transfers.segment_batches import Segments, copy_statement
+from taskwidgets.transfers.segment_batches import Follower, Segments, copy_statement
 from taskwidgets.transfers.sorting import Bad, Sorter
 from taskwidgets.transfers.upload_plan import UploadPlan
 
@@ -44,7 +43,7 @@ class LenientSegments(Segments[PiecedSegment]):
         plan: UploadPlan,
         staging: Any,
         cutter: Cutter,
-        digest: FileDigest,
+        digest: Follower,
     ) -> None:
         super().__init__(run, store, plan, cutter, digest)
         self._cutter = cutter
@@ -96,7 +95,7 @@ class LenientSegments(Segments[PiecedSegment]):
         found = [
             Reject(
                 one.line,
-                one.offset,
+                plan.base + one.offset,
                 one.raw.decode(self._grammar.codec, errors="backslashreplace"),
                 one.reason,
                 one.column,
@@ -111,7 +110,7 @@ class LenientSegments(Segments[PiecedSegment]):
                 found.append(
                     Reject(
                         line,
-                        batch.start + start,
+                        plan.base + batch.start + start,
                         raw.decode(self._grammar.codec, errors="backslashreplace"),
                         bad.reason,
                         bad.column,
@@ -141,10 +140,10 @@ def check_share(plan: UploadPlan, progress: Progress, *, finished: bool = False)
         bound = f"{most:,} rows"
     if too_many:
         raise SourceError(
-            f"{plan.path}: {progress.rejected:,} of {read:,} rows were rejected, more than "
+            f"{plan.source}: {progress.rejected:,} of {read:,} rows were rejected, more than "
             f"max_rejects={most!r} ({bound}). job.rejects() shows them; the load is probably "
             "simply wrong: look at delimiter, encoding and types",
-            path=plan.path,
+            path=plan.path if plan.origin is None else None,
         )
 
 

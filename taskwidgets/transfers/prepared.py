@@ -27,11 +27,13 @@ from taskwidgets.tabular.source import Fingerprint
 from taskwidgets.tabular.types import check_types
 from taskwidgets.transfers import tables
 from taskwidgets.transfers.faults import MEND
+from taskwidgets.transfers.many import ManyUpload
+from taskwidgets.transfers.many_plan import plan_files
 from taskwidgets.transfers.names import TableName, staging_name
 from taskwidgets.transfers.origins import materials
 from taskwidgets.transfers.origins.frame import spool_frame
-from taskwidgets.transfers.origins.origin import FRAME, Given, Origin
-from taskwidgets.transfers.origins.spool import Contents, Spool
+from taskwidgets.transfers.origins.origin import FILES, FRAME, Given, Origin
+from taskwidgets.transfers.origins.spool import Contents, Spool, check_wish
 from taskwidgets.transfers.reading import spool_reading
 from taskwidgets.transfers.replay import replay
 from taskwidgets.transfers.upload import Upload, undo
@@ -87,7 +89,9 @@ class PreparedUpload:
         self._key = record.spec.key
         self._name = record.spec.name
         self._origin = Origin.from_json(record.spec.plan["origin"])
-        self._spool = Spool(self._origin.spool)
+        self._spool = Spool(
+            self._origin.spool
+        )  # of files there is none: they are loaded as they lie
         self._workers = workers
 
     def check(self) -> None:
@@ -103,13 +107,12 @@ class PreparedUpload:
     def run(self, run: Run) -> Receipt:
         """Make ready what is not, then load; the spool goes when all is in."""
         try:
-            contents = self._make_ready(run)
-            plan = self._settled(run, contents)
-            receipt = Upload(self._store, plan, run.job_id, self._workers).run(run)
+            plan = self._planned(run)
+            kind = ManyUpload if plan.parts else Upload
+            receipt = kind(self._store, plan, run.job_id, self._workers).run(run)
         except SourceError as fault:
             raise self._told(fault) from fault.__cause__
-        self._spool.remove()
-        materials.forget(self._key)
+        self._leave()
         return receipt
 
     def replay(self, job_id: int, mended: pd.DataFrame) -> Receipt:
@@ -119,10 +122,32 @@ class PreparedUpload:
     def clean_up(self, run: Run) -> None:
         """Drop what is in the database, then what is on the disk."""
         undo(self._store, run)
-        self._spool.remove()
-        materials.forget(self._key)
+        self._leave()
 
     # ------------------------------------------------------------------ inside
+
+    def _leave(self) -> None:
+        """What was made for the job only is not needed any more."""
+        if self._origin.spool:
+            self._spool.remove()
+        materials.forget(self._key)
+
+    def _planned(self, run: Run) -> UploadPlan:
+        """The plan, once the source is ready for it."""
+        if self._origin.kind != FILES:
+            return self._settled(run, self._make_ready(run))
+        record = self._record()
+        if "fingerprint" in record.spec.plan:
+            return UploadPlan.from_json(record.spec.plan)
+
+        def breathe(words: str) -> None:
+            check_wish(run)
+            run.say(words)
+
+        reach("before the files")
+        make = plan_files(UploadOptions.from_json(record.spec.options), self._origin, breathe)
+        run.say("")
+        return self._settle(run, make)
 
     def _make_ready(self, run: Run) -> Contents:
         """The table in the spool, written unless it is there."""
@@ -202,6 +227,8 @@ class PreparedUpload:
 
     def _told(self, fault: SourceError) -> SourceError:
         """The fault, told of the source and not of the spool, which nobody has written."""
+        if not self._origin.spool:
+            return fault
         table = str(self._spool.table)
         words = str(fault)
         if table not in words:

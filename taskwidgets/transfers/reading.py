@@ -22,7 +22,7 @@ from taskwidgets.tabular.ending import find_data_stop
 from taskwidgets.tabular.grammar import Grammar
 from taskwidgets.tabular.header import read_layout
 from taskwidgets.tabular.lenient import read_lenient_layout
-from taskwidgets.tabular.sample import sample_records
+from taskwidgets.tabular.sample import SAMPLE_BYTES, Sample, sample_records
 from taskwidgets.tabular.stream import open_stream
 from taskwidgets.tabular.types import infer_types
 from taskwidgets.transfers.origins.texts import NULL
@@ -52,30 +52,37 @@ class Reading:
     description: Description | None
     inferred: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    sample: Sample | None = None  # what the types were inferred from, where they were
 
 
 def find_reading(
-    path: Path, overrides: Mapping[str, object], *, keeps_rejects: bool, needs_types: bool
+    path: Path,
+    overrides: Mapping[str, object],
+    *,
+    keeps_rejects: bool,
+    needs_types: bool,
+    sample_bytes: int = SAMPLE_BYTES,
 ) -> Reading:
     """Find out how the source is written, and decide how it is read.
 
     Where rejects are kept, everything that was not given is found out. A load that stops at the
     first fault takes a plain file at its word, as RFC 4180 has it, and looks further only where
     that makes no table of it: a single column, a packed file, UTF-16, or marks that COPY does not
-    know. Raises SourceError for what cannot be read, OptionError for an override that makes no
+    know. ``sample_bytes``: of a file that COPY reads as it stands, about so many are looked at for
+    its types. Raises SourceError for what cannot be read, OptionError for an override that makes no
     sense.
     """
     if not keeps_rejects and set(overrides) <= PLAIN and not _is_packed_or_wide(path):
         dialect = _plain_dialect(overrides)
         if "delimiter" in overrides or len(read_layout(path, dialect).columns) > 1:
-            return _strict(path, dialect, needs_types=needs_types)
+            return _strict(path, dialect, sample_bytes, needs_types=needs_types)
         found = detect(path, overrides).description
         if len(found.columns) < 2:
-            return _strict(path, dialect, needs_types=needs_types)
+            return _strict(path, dialect, sample_bytes, needs_types=needs_types)
     detection = detect(path, overrides)
     found_dialect = None if keeps_rejects else replace(detection.description, clean=True).dialect
     if found_dialect is not None:
-        return _strict(path, found_dialect, needs_types=needs_types)
+        return _strict(path, found_dialect, sample_bytes, needs_types=needs_types)
     return _lenient(path, detection, as_text=not needs_types, given=frozenset(overrides))
 
 
@@ -130,11 +137,13 @@ def _plain_dialect(overrides: Mapping[str, object]) -> Dialect:
     return Dialect(**given)
 
 
-def _strict(path: Path, dialect: Dialect, *, needs_types: bool) -> Reading:
+def _strict(path: Path, dialect: Dialect, sample_bytes: int, *, needs_types: bool) -> Reading:
     layout = read_layout(path, dialect)
     types: dict[str, str] = {}
+    sample = None
     if needs_types:
-        types = infer_types(sample_records(path, dialect, layout), layout.columns)
+        sample = sample_records(path, dialect, layout, sample_bytes)
+        types = infer_types(sample, layout.columns)
     return Reading(
         dialect=dialect,
         columns=layout.columns,
@@ -143,6 +152,7 @@ def _strict(path: Path, dialect: Dialect, *, needs_types: bool) -> Reading:
         first_line=1 + (layout.header_lines if dialect.header else 0),
         description=None,
         inferred=types,
+        sample=sample,
     )
 
 
@@ -173,6 +183,7 @@ def _lenient(path: Path, detection: Detection, *, as_text: bool, given: frozense
         description=description,
         inferred=dict(zip(layout.columns, detection.types.values(), strict=False)),
         notes=tuple(_notes(detection, layout.renamed)),
+        sample=Sample(list(detection.sample), whole=detection.rows == len(detection.sample)),
     )
 
 

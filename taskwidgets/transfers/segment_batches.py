@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from typing import Any, Generic, Protocol, TypeVar
 
 import psycopg2
@@ -18,12 +19,11 @@ from taskwidgets.store.jobs import PostgresJobStore
 from taskwidgets.tabular.segments import Segment, SegmentReader
 from taskwidgets.transfers import tables
 from taskwidgets.transfers.crew import Session
-from taskwidgets.transfers.digest import FileDigest
 from taskwidgets.transfers.faults import source_error, uncounted
 from taskwidgets.transfers.pace import LARGEST_BATCH, Pace
 from taskwidgets.transfers.upload_plan import UploadPlan
 
-__all__ = ["SEND_BYTES", "Pieces", "Segments", "StrictSegments", "copy_statement"]
+__all__ = ["SEND_BYTES", "Follower", "Pieces", "Segments", "StrictSegments", "copy_statement"]
 
 SegmentT = TypeVar("SegmentT", bound=Segment)
 SegmentT_co = TypeVar("SegmentT_co", bound=Segment, covariant=True)
@@ -40,6 +40,13 @@ class Reader(Protocol[SegmentT_co]):
         """The next whole records, about so many bytes of them; None when nothing is left."""
 
 
+class Follower(Protocol):
+    """What reads the file beside the workers."""
+
+    def allow(self, position: int) -> None:
+        """The workers have come this far."""
+
+
 class Segments(Generic[SegmentT]):
     """A crew's task: one batch is one segment. How its records are loaded, the kinds say."""
 
@@ -49,7 +56,7 @@ class Segments(Generic[SegmentT]):
         store: PostgresJobStore,
         plan: UploadPlan,
         reader: Reader[SegmentT],
-        digest: FileDigest,
+        digest: Follower,
     ) -> None:
         self._run = run
         self._store = store
@@ -58,6 +65,10 @@ class Segments(Generic[SegmentT]):
         self._digest = digest
         self._pace = Pace(run.control)
         self._buffers = threading.local()
+
+    def share(self, other: Segments[Any]) -> None:
+        """Use what another has learnt of the pace, and its workers' buffers."""
+        self._pace, self._buffers = other._pace, other._buffers
 
     def load(self, connection: Connection, batch: SegmentT) -> Checkpoint:
         """Load the segment in the transaction that is open; what its checkpoint is to say."""
@@ -93,6 +104,10 @@ class Segments(Generic[SegmentT]):
                 tables.name_source(connection, self._plan.source_name)
             reach("before the rows")
             checkpoint = self.load(connection, batch)
+            if base := self._plan.base:
+                checkpoint = replace(
+                    checkpoint, start=base + checkpoint.start, stop=base + checkpoint.stop
+                )
             if not checkpoints.record(connection, self._run.claim, checkpoint):
                 raise self._store.fenced(self._run.claim)
             reach("after the rows")
@@ -102,7 +117,9 @@ class Segments(Generic[SegmentT]):
     def is_done(self, tool: Session, batch: SegmentT) -> bool:
         with tool.connection.begin():
             self._store.lock(tool.connection, self._run.claim)
-            return checkpoints.is_committed(tool.connection, self._run.job_id, batch.start)
+            return checkpoints.is_committed(
+                tool.connection, self._run.job_id, self._plan.base + batch.start
+            )
 
     def count(self, batch: SegmentT) -> None:
         self._run.meter.add(len(batch.data), batch.records)
@@ -120,7 +137,7 @@ class StrictSegments(Segments[Segment]):
         plan: UploadPlan,
         staging: Any,
         reader: SegmentReader,
-        digest: FileDigest,
+        digest: Follower,
     ) -> None:
         super().__init__(run, store, plan, reader, digest)
         self._copy = copy_statement(staging, plan)

@@ -63,7 +63,7 @@ class Upload:
         while True:
             sha256 = self._load(run, workers)
             self._check_unchanged(self._plan)
-            switch = Switch(run, self._store, self._plan, self._staging, sha256)
+            switch = Switch(run, self._store, self._told(run), self._staging, sha256)
             try:
                 self._crew(run, switch, 1).work()
             except Incomplete:
@@ -76,7 +76,7 @@ class Upload:
     def _load(self, run: Run, most: int) -> str:
         """Have all segments in the staging table; the file's SHA-256."""
         if self._digest is None:
-            self._digest = FileDigest(self._plan.path)
+            self._digest = self._make_digest()
         self._digest.start()
         try:
             workers = self._spread(run, most)
@@ -96,6 +96,9 @@ class Upload:
         if sha256 is None:
             raise Stopped(run.control.wish)
         return sha256
+
+    def _make_digest(self) -> FileDigest:
+        return FileDigest(self._plan.path)
 
     def _spread(self, run: Run, most: int) -> int:
         """How many workers there are: one session is left for all the rest, as the heartbeat."""
@@ -184,6 +187,10 @@ class Upload:
         if settled is not self._plan:
             self._plan, self._digest = settled, None
         return settled
+
+    def _told(self, run: Run) -> UploadPlan:
+        """The plan, with all that its receipt is to say."""
+        return self._plan
 
     @staticmethod
     def _check_unchanged(plan: UploadPlan) -> None:

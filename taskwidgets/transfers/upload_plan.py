@@ -26,15 +26,22 @@ from taskwidgets.transfers.reading import Reading, find_reading
 
 __all__ = [
     "KIND",
+    "PART_BYTES",
     "IfExists",
+    "Part",
     "UploadOptions",
     "UploadPlan",
+    "dialect_of",
     "make_plan",
     "resolve_target",
     "settled_plan",
 ]
 
 KIND = "upload"
+# Where each of several files begins in the ledger, behind the one before: farther than any file,
+# packed or unpacked, is long. So a position there says which file it is, and a file that grows
+# moves no other.
+PART_BYTES = 1 << 40
 IfExists = Literal["fail", "replace", "append"]
 
 
@@ -106,6 +113,59 @@ class UploadOptions:
 
 
 @dataclass(frozen=True)
+class Part:
+    """One of several files that are loaded into one table; ``name`` is what tells it apart.
+
+    Its columns are those of the table, in its own order. All else is as in `UploadPlan`.
+    """
+
+    name: str
+    path: Path
+    fingerprint: Fingerprint
+    dialect: Dialect
+    columns: tuple[str, ...]
+    data_start: int
+    data_stop: int | None
+    first_line: int
+    description: Description | None
+
+    @property
+    def length(self) -> int | None:
+        """Bytes of data; None where only reading will tell."""
+        return None if self.data_stop is None else self.data_stop - self.data_start
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary for the store."""
+        return {
+            "name": self.name,
+            "path": str(self.path),
+            "fingerprint": self.fingerprint.to_json(),
+            "dialect": self.dialect.to_json(),
+            "columns": list(self.columns),
+            "data_start": self.data_start,
+            "data_stop": self.data_stop,
+            "first_line": self.first_line,
+            "description": None if self.description is None else self.description.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Part:
+        """The reverse of ``to_json``."""
+        described = stored["description"]
+        return cls(
+            name=stored["name"],
+            path=Path(stored["path"]),
+            fingerprint=Fingerprint.from_json(stored["fingerprint"]),
+            dialect=Dialect.from_json(stored["dialect"]),
+            columns=tuple(stored["columns"]),
+            data_start=stored["data_start"],
+            data_stop=stored["data_stop"],
+            first_line=stored["first_line"],
+            description=None if described is None else Description.from_json(described),
+        )
+
+
+@dataclass(frozen=True)
 class UploadPlan:
     """Everything that was decided from the source and the target before the first row."""
 
@@ -128,6 +188,8 @@ class UploadPlan:
     origin: Mapping[str, Any] | None = None  # what the file was made of, if it is a spool
     source_column: str | None = None
     source_name: str = ""  # what the source column says of each row
+    parts: tuple[Part, ...] = ()  # several files, of which this plan is the sum
+    base: int = 0  # of one of several: where its first byte stands in the ledger
 
     @property
     def source(self) -> str:
@@ -168,6 +230,40 @@ class UploadPlan:
             return {}
         return conversions(self.description, {name: self.types[name] for name in self.columns})
 
+    def with_origin(self, origin: Mapping[str, Any]) -> UploadPlan:
+        """The same plan, for a source that is made ready in the job itself."""
+        return replace(self, origin=origin)
+
+    def of_part(self, number: int) -> UploadPlan:
+        """The plan for one of several files alone, as if there were no other."""
+        part = self.parts[number]
+        return replace(
+            self,
+            path=part.path,
+            fingerprint=part.fingerprint,
+            dialect=part.dialect,
+            columns=part.columns,
+            data_start=part.data_start,
+            data_stop=part.data_stop,
+            first_line=part.first_line,
+            description=part.description,
+            source_name=part.name,
+            parts=(),
+            base=number * PART_BYTES,
+        )
+
+    def with_parts(self, parts: Sequence[Part]) -> UploadPlan:
+        """The same plan for these files; its size and its data are all of theirs together."""
+        lengths = [part.length for part in parts]
+        known = [length for length in lengths if length is not None]
+        return replace(
+            self,
+            parts=tuple(parts),
+            fingerprint=Fingerprint(sum(part.fingerprint.size for part in parts), 0, ""),
+            data_start=0,
+            data_stop=sum(known) if len(known) == len(lengths) else None,
+        )
+
     def with_end(self, data_stop: int) -> UploadPlan:
         """The same plan, now that it is known where the data end."""
         return replace(self, data_stop=data_stop)
@@ -204,6 +300,7 @@ class UploadPlan:
             "origin": None if self.origin is None else dict(self.origin),
             "source_column": self.source_column,
             "source_name": self.source_name,
+            "parts": [part.to_json() for part in self.parts],
         }
 
     @classmethod
@@ -230,6 +327,7 @@ class UploadPlan:
             origin=stored.get("origin"),
             source_column=stored.get("source_column"),
             source_name=stored.get("source_name", ""),
+            parts=tuple(map(Part.from_json, stored.get("parts", ()))),
         )
 
 
@@ -309,9 +407,15 @@ def settled_plan(
         source_column=options.source_column,
         source_name=path.name,
     )
-    if plan.description is not None:  # a conversion of values may need records written anew
-        plan = replace(plan, dialect=plan.grammar.output)
-    return plan
+    return replace(plan, dialect=dialect_of(plan, reading))
+
+
+def dialect_of(plan: UploadPlan, reading: Reading) -> Dialect:
+    """What COPY is told of a source that is read so."""
+    if reading.description is None:
+        return reading.dialect
+    # A conversion of values may need records written anew.
+    return replace(plan, columns=reading.columns, description=reading.description).grammar.output
 
 
 def _types(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from taskwidgets.errors import OptionError
+from taskwidgets.transfers.origins.files import given_files, is_pattern
 from taskwidgets.transfers.origins.frame import given_frame
 from taskwidgets.transfers.origins.origin import Given
 
@@ -26,7 +27,11 @@ def as_given(
     if isinstance(source, pd.DataFrame):
         return given_frame(source)
     if isinstance(source, str | Path):
+        if is_pattern(source):
+            return given_files(source)
         return Given(str(Path(source).expanduser().absolute()))
+    if isinstance(source, Sequence) and all(isinstance(one, str | Path) for one in source):
+        return given_files(source)
     raise OptionError(
         "source must be a path, a list of paths, a URL or a pandas DataFrame, "
         f"not {type(source).__name__}"
