@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
 from taskwidgets.errors import SourceError, TaskwidgetsError
@@ -17,6 +18,7 @@ from taskwidgets.transfers.many import sizes
 from taskwidgets.transfers.origins.files import matching
 from taskwidgets.transfers.origins.origin import FILES, Origin
 from taskwidgets.transfers.origins.spool import Spool
+from taskwidgets.transfers.origins.tabular_files import TABULAR, is_same_file
 from taskwidgets.transfers.prepared import PreparedUpload, is_prepared
 from taskwidgets.transfers.snapshot import Snapshot, Written, verify
 from taskwidgets.transfers.upload import Upload
@@ -86,6 +88,8 @@ def _is_same_origin(plan: UploadPlan, sha256: str) -> bool:
             [one.size for one in now] == [one.size for one in then]
             and joined_sha256(sizes(plan)) == sha256
         )
+    if origin.kind in TABULAR:
+        return is_same_file(Path(origin.facts["path"]), origin.facts)
     return True  # the key says what a data frame holds
 
 

@@ -8,18 +8,21 @@ under the claim. From then on the job is an upload like any other.
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from sqlalchemy import Connection
 
-from taskwidgets.errors import SourceError
+from taskwidgets.errors import OptionError, SourceError
 from taskwidgets.runtime.failpoints import reach
 from taskwidgets.runtime.receipt import Receipt
 from taskwidgets.runtime.run import Run
+from taskwidgets.runtime.states import State
 from taskwidgets.runtime.store import JobRecord, JobSpec
 from taskwidgets.store import listing
 from taskwidgets.store.jobs import PostgresJobStore
@@ -33,14 +36,27 @@ from taskwidgets.transfers.names import TableName, staging_name
 from taskwidgets.transfers.origins import materials
 from taskwidgets.transfers.origins.frame import spool_frame
 from taskwidgets.transfers.origins.origin import FILES, FRAME, Given, Origin
+from taskwidgets.transfers.origins.remote import REMOTE, Address, Remote
 from taskwidgets.transfers.origins.spool import Contents, Spool, check_wish
-from taskwidgets.transfers.reading import spool_reading
+from taskwidgets.transfers.origins.tabular_files import (
+    EXCEL,
+    check_sheet,
+    is_same_file,
+    refuse_change,
+    spool_file,
+    table_kind,
+)
+from taskwidgets.transfers.reading import find_reading, spool_reading
 from taskwidgets.transfers.replay import replay
 from taskwidgets.transfers.upload import Upload, undo
 from taskwidgets.transfers.upload_plan import KIND, UploadOptions, UploadPlan, settled_plan
 
 __all__ = ["PreparedUpload", "is_prepared", "prepared_spec"]
 
+MEND_FRAME = (
+    "Mend it and run the cell again: that is a new job, so terminate this one; or load it with "
+    'on_error="reject"'
+)
 LEFT_BEHIND = 200  # finished jobs that are looked at for a spool that a crash has left
 
 
@@ -53,6 +69,8 @@ def prepared_spec(
     """
     origin = given.origin
     assert origin is not None
+    if origin.kind not in (FILES, REMOTE):
+        refuse_overrides(options, origin)
     columns = origin.columns
     if columns is not None and options.source_column is not None:
         columns = (*columns, options.source_column)
@@ -73,6 +91,16 @@ def prepared_spec(
             "if_exists": options.if_exists,
         },
     )
+
+
+def refuse_overrides(options: UploadOptions, origin: Origin) -> None:
+    """OptionError for what only delimited text can be told."""
+    told = set(options.overrides) - ({"header"} if origin.kind in (EXCEL, REMOTE) else set())
+    if told:
+        raise OptionError(
+            f"{', '.join(sorted(told))}: only delimited text is written in one way or another, "
+            f"and {origin.name} is none"
+        )
 
 
 def is_prepared(record: JobRecord) -> bool:
@@ -96,12 +124,11 @@ class PreparedUpload:
 
     def check(self) -> None:
         """SourceError where this process does not have what the source is made of."""
-        if self._origin.kind != FRAME or materials.find(self._key) is not None:
-            return
-        if self._spool.contents is None and not self._store.record(self._id).undoing:
+        what = self._missing()
+        if what and not self._store.record(self._id).undoing:
             raise SourceError(
-                f"job {self._id} ({self._name}) loads a DataFrame that was not written down yet, "
-                "and that this process does not have; run the call again, with the same DataFrame"
+                f"job {self._id} ({self._name}) loads {what}; run the call again, with the same "
+                "source"
             )
 
     def run(self, run: Run) -> Receipt:
@@ -132,11 +159,42 @@ class PreparedUpload:
             self._spool.remove()
         materials.forget(self._key)
 
+    def _missing(self) -> str:
+        """What only the call has, and is still needed; "" when nothing is."""
+        if materials.find(self._key) is not None:
+            return ""
+        if self._origin.kind == FRAME and self._spool.contents is None:
+            return "a DataFrame that is not written down yet, and that this process does not have"
+        secret = self._origin.kind == REMOTE and self._origin.facts["secret"]
+        if secret and not self._spool.download.exists():
+            return "a URL that is not fetched yet, with secrets that are kept nowhere"
+        return ""
+
     def _planned(self, run: Run) -> UploadPlan:
         """The plan, once the source is ready for it."""
-        if self._origin.kind != FILES:
-            return self._settled(run, self._make_ready(run))
         record = self._record()
+        options = UploadOptions.from_json(record.spec.options)
+        kind = self._origin.kind
+        if kind == FILES:
+            return self._plan_of_files(run, record, options)
+        if kind == FRAME:
+            contents = self._table(run, lambda _: True, lambda: spool_frame(
+                run, self._spool, self._material()))  # fmt: skip
+            return self._settled(run, options, contents)
+        path = Path(self._origin.facts["path"]) if kind != REMOTE else self._fetched(run)
+        name = str(self._origin.facts["name"])
+        table = table_kind(path, name) if kind == REMOTE else kind
+        check_sheet(options.sheet, table, self._origin.name)
+        if table is None:
+            return self._settled(run, options, None)
+        contents = self._table(
+            run,
+            lambda found: self._is_of(run, path, found),
+            lambda: spool_file(run, self._spool, path, table, options.sheet, options.header),
+        )
+        return self._settled(run, options, contents)
+
+    def _plan_of_files(self, run: Run, record: JobRecord, options: UploadOptions) -> UploadPlan:
         if "fingerprint" in record.spec.plan:
             return UploadPlan.from_json(record.spec.plan)
 
@@ -145,20 +203,54 @@ class PreparedUpload:
             run.say(words)
 
         reach("before the files")
-        make = plan_files(UploadOptions.from_json(record.spec.options), self._origin, breathe)
+        make = plan_files(options, self._origin, breathe)
         run.say("")
         return self._settle(run, make)
 
-    def _make_ready(self, run: Run) -> Contents:
+    def _fetched(self, run: Run) -> Path:
+        """The remote file in the spool; fetched anew where a failed job's source was mended."""
+        path = self._spool.download
+        remote = self._remote()
+        if path.exists():
+            if run.claim.rested_in is not State.FAILED or self._missing_secrets():
+                return path
+            known = path.with_name("download.json")
+            if remote.look() == json.loads(known.read_text()):
+                return path
+            path.unlink()
+            self._spool.forget_table()
+        self._remove_left_behind()
+        return remote.fetch(run, self._spool)
+
+    def _remote(self) -> Remote:
+        address = materials.find(self._key) or Address(self._origin.facts["url"], {})
+        return Remote(address)
+
+    def _missing_secrets(self) -> bool:
+        return bool(self._origin.facts["secret"]) and materials.find(self._key) is None
+
+    def _is_of(self, run: Run, path: Path, contents: Contents) -> bool:
+        """Whether the table is of the file as it is; SourceChanged where it had to be."""
+        if self._origin.kind == REMOTE or is_same_file(path, contents.facts):
+            return True
+        if run.claim.rested_in is not State.FAILED:  # else it is meant to be mended
+            refuse_change(path, contents.facts)
+        return False
+
+    def _table(
+        self, run: Run, is_good: Callable[[Contents], bool], write: Callable[[], Contents]
+    ) -> Contents:
         """The table in the spool, written unless it is there."""
         contents = self._spool.contents
-        if contents is None:
-            self._remove_left_behind()
-            run.say(f"writing {self._origin.name} down, to load it from there")
-            reach("before the spool")
-            contents = spool_frame(run, self._spool, self._material())
-            run.say("")
-            reach("after the spool")
+        if contents is not None and is_good(contents):
+            return contents
+        self._remove_left_behind()
+        run.say(f"writing {self._origin.name} down, to load it from there")
+        reach("before the spool")
+        contents = write()
+        self._spool.write_contents(contents)
+        run.say("")
+        reach("after the spool")
         return contents
 
     def _material(self) -> Any:
@@ -167,23 +259,32 @@ class PreparedUpload:
             self.check()
         return material
 
-    def _settled(self, run: Run, contents: Contents) -> UploadPlan:
-        """The plan, decided now unless that was done before."""
-        options = UploadOptions.from_json(self._record().spec.options)
-        path = self._spool.table
+    def _settled(self, run: Run, options: UploadOptions, contents: Contents | None) -> UploadPlan:
+        """The plan, decided now unless that was done before; without contents, of the download."""
+        path = self._spool.download if contents is None else self._spool.table
+        facts = dict(self._origin.facts)
+        keeps_rejects = options.on_error == "reject"
+        notes: tuple[str, ...] = ()
+        if contents is None:
+            reading = find_reading(
+                path,
+                options.overrides,
+                keeps_rejects=keeps_rejects,
+                needs_types=options.types != "text",
+            )
+        else:
+            refuse_overrides(options, self._origin)
+            reading = spool_reading(path, contents.types, keeps_rejects=keeps_rejects)
+            notes = contents.notes
+            facts.update(contents.facts)
+        origin = replace(self._origin, facts=facts)
         fingerprint = Fingerprint.of(path)
-        reading = spool_reading(path, contents.types, keeps_rejects=options.on_error == "reject")
 
         def make(connection: Connection, target: TableName) -> UploadPlan:
             plan = settled_plan(connection, options, target, path, fingerprint, reading)
-            return replace(
-                plan,
-                origin=self._origin.to_json(),
-                source_name=str(self._origin.facts["name"]),
-                notes=(*plan.notes, *contents.notes),
-            )
+            return replace(plan, source_name=str(facts["name"]), notes=(*plan.notes, *notes))
 
-        return self._settle(run, make)
+        return self._settle(run, make).with_origin(origin.to_json())
 
     def _settle(self, run: Run, make: Callable[[Connection, TableName], UploadPlan]) -> UploadPlan:
         """Plan and staging table, in one transaction, once."""
@@ -197,6 +298,7 @@ class PreparedUpload:
                     found[:] = [UploadPlan.from_json(stored)]
                     return
                 plan = make(connection, TableName(*stored["target"]))
+                plan = plan.with_origin(self._origin.to_json())
                 self._store.change_plan(connection, run.claim, plan.to_json())
                 tables.create_staging(
                     connection,
@@ -229,24 +331,22 @@ class PreparedUpload:
         """The fault, told of the source and not of the spool, which nobody has written."""
         if not self._origin.spool:
             return fault
-        table = str(self._spool.table)
-        words = str(fault)
-        if table not in words:
+        table, download = str(self._spool.table), str(self._spool.download)
+        words, line = str(fault), fault.line
+        if table not in words and download not in words:
             return fault
-        if fault.line is not None:
-            row = _row_at(table, fault.line)
-            words = words.replace(f"{table}, line {fault.line:,}", f"{table}, row {row:,}")
-        words = words.replace(table, self._origin.name).replace(MEND, self._mend())
+        if line is not None and table in words:
+            words = words.replace(
+                f"{table}, line {line:,}", f"{table}, row {_row_at(table, line):,}"
+            )
+            line = None
+        words = words.replace(table, self._origin.name).replace(download, self._origin.name)
+        if self._origin.kind == FRAME:
+            words = words.replace(MEND, MEND_FRAME)
         return type(fault)(
-            words, path=self._origin.facts.get("path"), column=fault.column, row=fault.row,
-            sqlstate=fault.sqlstate,
+            words, path=self._origin.facts.get("path"), line=line, column=fault.column,
+            row=fault.row, sqlstate=fault.sqlstate,
         )  # fmt: skip
-
-    def _mend(self) -> str:
-        return (
-            "Mend it and run the cell again: that is a new job, so terminate this one; or load it "
-            'with on_error="reject"'
-        )
 
 
 def _row_at(table: str, line: int) -> int:

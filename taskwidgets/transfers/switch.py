@@ -41,13 +41,14 @@ class Switch:
         progress = run.meter.snapshot()
         end = plan.size if plan.data_stop is None else plan.data_stop
         self._loaded = (end - plan.data_start, progress.rows)
+        made_of = {} if plan.origin is None else plan.origin["facts"]
         self.receipt = Receipt(
             rows_read=progress.rows + progress.rejected,
             rows_loaded=progress.rows,
             rows_rejected=progress.rejected,
-            bytes=plan.size,
+            bytes=made_of.get("bytes", plan.size),
             seconds=round(progress.elapsed, 3),
-            sha256=sha256,
+            sha256=made_of.get("sha256", sha256),
             source=plan.source,
             target=str(plan.target),
             notes=plan.notes,

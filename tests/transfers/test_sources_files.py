@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import os
 
+import psutil
 import pytest
 from fix_files import write_many
 from fix_servers import wait_until
@@ -104,7 +105,7 @@ def test_a_file_with_other_columns_is_refused_before_anything(
     write(folder, "1.csv", "a,b\n1,2\n")
     path = write(folder, "2.csv", second)
     job = workspace.upload(folder / "*.csv", "t")
-    with pytest.raises(JobFailed, match=f"2.csv .*{words}"):
+    with pytest.raises(JobFailed, match=f"2[.]csv .*{words}"):
         job.wait()
     assert look.staging() == []
     path.write_text("b,a\n4,3\n")
@@ -121,9 +122,9 @@ def test_what_can_be_said_in_the_call(workspace, folder, look):
         workspace.upload(folder / "*.parquet", "t")
     with pytest.raises(OptionError, match="empty list"):
         workspace.upload([], "t")
-    with pytest.raises(SourceError, match="2.csv does not exist"):
+    with pytest.raises(SourceError, match=r"2\.csv does not exist"):
         workspace.upload([path, folder / "2.csv"], "t")
-    with pytest.raises(OptionError, match="twice: 1.csv"):
+    with pytest.raises(OptionError, match=r"twice: 1\.csv"):
         workspace.upload([path, path], "t")
     assert look.untouched()
 
@@ -142,7 +143,7 @@ def test_the_first_bad_row_is_told_with_file_and_line_and_mended(workspace, fold
     path = write(folder, "2.csv", "a,b\n1,2\n1,x\n1,2\n")
     write(folder, "3.csv", "a,b\n1,2\n")
     job = workspace.upload(folder / "*.csv", "t", types={"b": "integer"}, workers=1)
-    with pytest.raises(JobFailed, match=r'2.csv, line 3, column "b"') as error:
+    with pytest.raises(JobFailed, match=r'2\.csv, line 3, column "b"') as error:
         job.wait()
     assert error.value.line == 3
     path.write_text("a,b\n1,2\n1,3333\n1,2\n")
@@ -198,7 +199,7 @@ def test_killed_in_the_middle_and_resumed(script, run_script, database_url, fold
 
 
 def test_paused_changed_and_refused(workspace, folder, look, points):
-    """A file that changed in a pause is refused by name; put back, and one more there: it goes on."""
+    """A file that changed in a pause is refused by name; put back, the job goes on."""
     for number in range(3):
         write(folder, f"{number}.csv", f"a\n{number}\n")
     points.arm("before the rows")
@@ -211,7 +212,7 @@ def test_paused_changed_and_refused(workspace, folder, look, points):
     before = (folder / "2.csv").stat()
     write(folder, "2.csv", "a\n22\n")
     job.resume()
-    with pytest.raises(JobFailed, match=r"2.csv is not the file any more .* 1 byte longer"):
+    with pytest.raises(JobFailed, match=r"2\.csv is not the file any more .* 1 byte longer"):
         job.wait()
     write(folder, "2.csv", "a\n2\n")
     os.utime(folder / "2.csv", ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -247,6 +248,5 @@ def test_a_thousand_small_files(workspace, folder, look):
         (1000, 499_500, 1000)
     ]
     assert receipt.notes[99:] == ("99.csv: 1 row", "and 900 files more")
-    open_files = [os.readlink(f"/proc/self/fd/{one}") for one in os.listdir("/proc/self/fd")
-                  if os.path.exists(f"/proc/self/fd/{one}")]  # fmt: skip
-    assert not [name for name in open_files if name.endswith(".csv")]
+    left = [one.path for one in psutil.Process().open_files() if one.path.endswith(".csv")]
+    assert left == []

@@ -86,7 +86,7 @@ def spool_frame(run: Run, spool: Spool, frame: pd.DataFrame) -> Contents:
         contents = Contents(
             {column.name: column.type for column in columns}, writer.rows, tuple(_notes(frame))
         )
-        writer.finish(contents)
+        writer.finish()
     finally:
         writer.close()
     return contents

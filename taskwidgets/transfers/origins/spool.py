@@ -15,10 +15,10 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import platformdirs
 
@@ -33,11 +33,15 @@ __all__ = ["Contents", "Spool", "TableWriter", "check_wish", "new_spool"]
 
 @dataclass(frozen=True)
 class Contents:
-    """What is in a whole table: each column's Postgres type, its rows, and notes for people."""
+    """What is in a whole table: each column's Postgres type, its rows, and notes for people.
+
+    ``facts`` say what it was made of.
+    """
 
     types: Mapping[str, str]
     rows: int
     notes: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -100,7 +104,9 @@ class Spool:
         if not self.table.exists():
             return None
         # A list of pairs: an object's keys would be equal where two columns' are.
-        return Contents(dict(stored["types"]), stored["rows"], tuple(stored["notes"]))
+        return Contents(
+            dict(stored["types"]), stored["rows"], tuple(stored["notes"]), stored["facts"]
+        )
 
     def write_contents(self, contents: Contents) -> None:
         """Say that the table is whole, once it is."""
@@ -109,6 +115,7 @@ class Spool:
                 "types": list(contents.types.items()),
                 "rows": contents.rows,
                 "notes": list(contents.notes),
+                "facts": dict(contents.facts),
             }
         )
         with self.translated():
@@ -204,17 +211,23 @@ class TableWriter:
             self._write("\n".join(map(",".join, zip(*columns, strict=True))) + "\n")
             self.rows += rows
 
-    def finish(self, contents: Contents) -> None:
-        """Give the table its name, and say what is in it."""
+    def finish(self) -> None:
+        """Give the table its name; whole it is when it is said what is in it."""
         with self._spool.translated():
             self._file.finish()
             self._part.replace(self._spool.table)
-        self._spool.write_contents(contents)
 
     def close(self) -> None:
         """Give up what is not finished."""
         self._file.close()
 
     def _write(self, text: str) -> None:
+        try:
+            data = text.encode()
+        except UnicodeEncodeError as error:
+            around = text[max(0, error.start - 20) : error.start + 20]
+            raise SourceError(
+                f"{around!r} holds half of a surrogate pair, which is no character"
+            ) from None
         with self._spool.translated():
-            self._file.write(text.encode())
+            self._file.write(data)
