@@ -15,8 +15,10 @@ from taskwidgets.transfers.digest import file_sha256, joined_sha256
 from taskwidgets.transfers.download import Download
 from taskwidgets.transfers.download_plan import DownloadPlan
 from taskwidgets.transfers.many import sizes
+from taskwidgets.transfers.origins import materials
 from taskwidgets.transfers.origins.files import matching
 from taskwidgets.transfers.origins.origin import FILES, Origin
+from taskwidgets.transfers.origins.remote import REMOTE, Address, Remote, look_soon
 from taskwidgets.transfers.origins.spool import Spool
 from taskwidgets.transfers.origins.tabular_files import TABULAR, is_same_file
 from taskwidgets.transfers.prepared import PreparedUpload, is_prepared
@@ -46,7 +48,7 @@ class _Upload:
     def standing(self, store: PostgresJobStore, record: JobRecord) -> str | None:
         plan = UploadPlan.from_json(record.spec.plan)
         assert record.receipt is not None
-        if not self._is_same_source(plan, record.receipt.sha256):
+        if not self._is_same_source(plan, record.receipt.sha256, record.spec.key):
             return None
         assert plan.landed is not None
         rows = record.receipt.rows_loaded
@@ -62,9 +64,9 @@ class _Upload:
         return f"already loaded: job {record.id}" if untouched else None
 
     @staticmethod
-    def _is_same_source(plan: UploadPlan, sha256: str) -> bool:
+    def _is_same_source(plan: UploadPlan, sha256: str, key: str) -> bool:
         if plan.origin is not None:
-            return _is_same_origin(plan, sha256)
+            return _is_same_origin(plan, sha256, key)
         now = Fingerprint.of(plan.path)
         # A cell that makes the file makes it anew each time; the hash tells whether it is another.
         return now == plan.fingerprint or (
@@ -72,7 +74,16 @@ class _Upload:
         )
 
 
-def _is_same_origin(plan: UploadPlan, sha256: str) -> bool:
+def _is_same_remote(origin: Origin, key: str) -> bool:
+    """Whether the server has the same file; where it cannot be asked, it is taken for the same."""
+    address = materials.find(key) or Address(origin.facts["url"], {})
+    try:
+        return look_soon(Remote(address)) in (None, origin.facts["tags"])
+    except SourceError:
+        return True
+
+
+def _is_same_origin(plan: UploadPlan, sha256: str, key: str) -> bool:
     """Whether what a source that was made ready was made of is still the same."""
     assert plan.origin is not None
     origin = Origin.from_json(plan.origin)
@@ -90,6 +101,8 @@ def _is_same_origin(plan: UploadPlan, sha256: str) -> bool:
         )
     if origin.kind in TABULAR:
         return is_same_file(Path(origin.facts["path"]), origin.facts)
+    if origin.kind == REMOTE:
+        return _is_same_remote(origin, key)
     return True  # the key says what a data frame holds
 
 

@@ -214,8 +214,7 @@ class PreparedUpload:
         if path.exists():
             if run.claim.rested_in is not State.FAILED or self._missing_secrets():
                 return path
-            known = path.with_name("download.json")
-            if remote.look() == json.loads(known.read_text()):
+            if remote.look() == json.loads(_path_of_tags(self._spool).read_text()):
                 return path
             path.unlink()
             self._spool.forget_table()
@@ -263,6 +262,8 @@ class PreparedUpload:
         """The plan, decided now unless that was done before; without contents, of the download."""
         path = self._spool.download if contents is None else self._spool.table
         facts = dict(self._origin.facts)
+        if self._origin.kind == REMOTE:
+            facts["tags"] = json.loads(_path_of_tags(self._spool).read_text())
         keeps_rejects = options.on_error == "reject"
         notes: tuple[str, ...] = ()
         if contents is None:
@@ -347,6 +348,11 @@ class PreparedUpload:
             words, path=self._origin.facts.get("path"), line=line, column=fault.column,
             row=fault.row, sqlstate=fault.sqlstate,
         )  # fmt: skip
+
+
+def _path_of_tags(spool: Spool) -> Path:
+    """Where it is kept what the server has said of the file that was fetched."""
+    return spool.download.with_name("download.json")
 
 
 def _row_at(table: str, line: int) -> int:

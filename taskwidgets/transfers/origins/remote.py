@@ -27,12 +27,13 @@ from taskwidgets.transfers.origins.masks import Secrets, masked_url
 from taskwidgets.transfers.origins.origin import Given, Origin
 from taskwidgets.transfers.origins.spool import Spool, check_wish, new_spool
 
-__all__ = ["REMOTE", "Address", "Remote", "given_url", "is_url"]
+__all__ = ["REMOTE", "Address", "Remote", "given_url", "is_url", "look_soon"]
 
 REMOTE = "remote"
 BLOCK_BYTES = 1 << 20
 TRIES = 5  # in a row that bring nothing
 PATIENCE = (0.5, 1.0, 2.0, 4.0)  # seconds before each further one
+LOOK_PATIENCE = 5.0  # seconds for the server to say what the file is, in a call
 T = TypeVar("T")
 
 # By protocol, the packages that it needs besides fsspec.
@@ -83,6 +84,23 @@ def given_url(url: str, options: Mapping[str, object] | None) -> Given:
         short=name,
         material=address if secret else None,
     )
+
+
+def look_soon(remote: Remote) -> dict[str, str] | None:
+    """What the server says of the file; None where it takes too long. Raises SourceError."""
+    answer: list[dict[str, str]] = []
+    faults: list[SourceError] = []
+
+    def ask() -> None:
+        try:
+            answer.append(remote.look())
+        except SourceError as fault:
+            faults.append(fault)
+
+    start_thread(ask, name="source").join(LOOK_PATIENCE)
+    if faults:
+        raise faults[0]
+    return answer[0] if answer else None
 
 
 class Remote:
@@ -228,7 +246,11 @@ class Remote:
             return act()
         except SourceError:
             raise
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            # fsspec calls everything so that keeps it from asking over HTTP.
+            cause = error.__cause__
+            if isinstance(cause, Exception) and getattr(cause, "status", None) not in (404, 410):
+                raise self._translated(cause) from None
             raise SourceError(f"{self._shown} does not exist") from None
         except PermissionError:
             raise SourceError(

@@ -51,10 +51,12 @@ def table_kind(path: Path, name: str = "") -> str | None:
     if name.endswith((".jsonl", ".ndjson")):
         return JSON_LINES
     try:
+        if not path.is_file():
+            return None  # a pipe would keep whoever opens it
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
     except OSError:
-        return None  # whoever opens it next says why
+        return None  # whoever reads it next says why
     if head.startswith(b"PAR1"):
         return PARQUET
     if head.startswith(b"PK\x03\x04") and (b"[Content_Types].xml" in head or b"xl/" in head):
