@@ -78,9 +78,25 @@ def upload(
     workspace: Workspace | None = None,
     **reading: object,
 ) -> Job:
-    """Load a CSV file into a table; starts at once and returns the Job.
+    """Load a CSV file, or another source, into a table; starts at once and returns the Job.
 
-    ``source``: the file's path. ``table``: ``"flights"``, ``"schema.table"``, or quoted as in SQL,
+    ``source``: the file's path; or
+
+    - several files of the same columns, in any order of them: a list of paths, or a pattern such as
+      ``"2024-*.csv"``. Each is found out by itself, and errors, rejects and notes name the file.
+    - a Parquet file, an Excel workbook (``sheet``: its name, or its number from 1 on; by default
+      the first), or JSON lines (``.jsonl``, ``.ndjson``). Types are the file's own.
+    - a pandas DataFrame: types are those of its dtypes, missing values are NULL, the index is not
+      loaded. It is loaded as it is at the call, which reads all of it once to know it again.
+    - a URL that fsspec reads (``https``, ``s3``, ``gs``, ``az`` ...), with ``storage_options`` as
+      fsspec has them. Secrets among them, and in the URL, are kept nowhere: to resume such a job
+      in another process, call it again.
+
+    All but delimited files on the disk are first written into the user's data directory, by the job
+    itself, which may be paused meanwhile; what was written goes with the job.
+
+    ``source_column``: a column that says which file each row is from; True: ``"_source"``.
+    ``table``: ``"flights"``, ``"schema.table"``, or quoted as in SQL,
     case kept. ``if_exists``: what to do with an existing table, as in pandas.DataFrame.to_sql.
     ``types``: ``{"column": "postgres type"}``, the rest is inferred from a sample of the whole
     file; ``"text"``: every column as it is written. ``delimiter``, ``quotechar``, ``encoding``,

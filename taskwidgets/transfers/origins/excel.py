@@ -24,6 +24,7 @@ from taskwidgets.transfers.origins.texts import NULL, WRITERS, kind_of, quoted, 
 __all__ = ["excel_head", "spool_excel"]
 
 CHUNK_ROWS = 1000
+HEAD_ROWS = 1000  # that tell the types in a preview
 LOOKED_AT = 50  # rows, to see how wide the table is and where it begins
 NEARLY_AS_WIDE = 0.6  # of that, a header at least
 
@@ -57,14 +58,20 @@ def spool_excel(
 
 
 def excel_head(
-    path: Path, sheet: str | int | None, rows: int, *, header: bool
-) -> tuple[dict[str, str], list[list[str]]]:
-    """(types by column, the first rows as texts of COPY), as far as these rows tell."""
+    path: Path, sheet: str | int | None, rows: int, *, header: bool, full: bool
+) -> tuple[dict[str, str], list[list[str]], int | None]:
+    """(types by column, the first rows as texts of COPY, how many rows there are).
+
+    As far as the first rows tell, unless ``full``; their number is None then.
+    """
     book = _opened(path)
     try:
         table = _Table(path, _sheet(book, path, sheet), header=header)
-        head = list(itertools.islice(table.rows(), max(rows, LOOKED_AT)))
-        return table.types, head[:rows]
+        left = table.rows()
+        head = list(itertools.islice(left, rows))
+        more = sum(1 for _ in (left if full else itertools.islice(left, HEAD_ROWS)))
+        whole = full or more < HEAD_ROWS
+        return table.types, head, len(head) + more if whole else None
     finally:
         book.close()
 

@@ -23,6 +23,7 @@ from taskwidgets.transfers.origins.texts import NULL, kind_of, quoted, type_of_k
 __all__ = ["json_head", "spool_json_lines"]
 
 CHUNK_LINES = 2000
+HEAD_LINES = 1000  # that tell the types in a preview
 LONGEST_ROW = 240  # characters of a line in a message
 MARK = b"\xef\xbb\xbf"
 
@@ -63,22 +64,34 @@ def spool_json_lines(run: Run, spool: Spool, path: Path) -> Contents:
     return contents
 
 
-def json_head(path: Path, rows: int) -> tuple[dict[str, str], list[list[str]]]:
-    """(types by column, the first rows as texts of COPY), as far as the first lines tell."""
+def json_head(
+    path: Path, rows: int, *, full: bool
+) -> tuple[dict[str, str], list[list[str]], int | None]:
+    """(types by column, the first rows as texts of COPY, how many rows there are).
+
+    As far as the first lines tell, unless ``full``; the number of rows is None then.
+    """
     kinds: dict[str, set[str]] = {}
     found: list[dict[str, Any]] = []
+    count, whole = 0, True
     for row in _objects(path, lambda _: None):
-        _note_kinds(row, kinds)
-        found.append(row)
-        if len(found) >= max(rows, 1000):
+        if not full and count >= max(rows, HEAD_LINES):
+            whole = False
             break
+        count += 1
+        _note_kinds(row, kinds)
+        if len(found) < rows:
+            found.append(row)
+    if not kinds:
+        raise SourceError(f"{path} is empty: not even one record", path=path)
     names, _ = table_names(list(kinds), path)
     decided = [type_of_kinds(one) for one in kinds.values()]
     head = [
         [_written(row.get(key), how) for key, (_, how) in zip(kinds, decided, strict=True)]
-        for row in found[:rows]
+        for row in found
     ]
-    return {name: kind for name, (kind, _) in zip(names, decided, strict=True)}, head
+    types = {name: kind for name, (kind, _) in zip(names, decided, strict=True)}
+    return types, head, count if whole else None
 
 
 def _moving(run: Run, size: int) -> Callable[[int], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from taskwidgets.transfers.origins.extras import check_extra
 from taskwidgets.transfers.origins.json_lines import spool_json_lines
 from taskwidgets.transfers.origins.origin import Given, Origin
 from taskwidgets.transfers.origins.parquet import spool_parquet
-from taskwidgets.transfers.origins.spool import Contents, Spool, new_spool
+from taskwidgets.transfers.origins.spool import Contents, Spool, check_wish, new_spool
 
 __all__ = [
     "EXCEL",
@@ -40,6 +41,7 @@ WORDS = {
     JSON_LINES: "is a file of JSON lines",
 }
 PACKAGES = {PARQUET: "pyarrow", EXCEL: "openpyxl"}
+BLOCK_BYTES = 1 << 20
 PACKED = (".gz", ".zst", ".bz2", ".xz", ".zip")
 
 
@@ -109,10 +111,19 @@ def spool_file(
         raise SourceChanged(f"{path} was changed while it was read: it is {change}", path=path)
     facts = {
         "bytes": before.size,
-        "sha256": file_sha256(path),
+        "sha256": _sha256(run, path),
         "fingerprint": before.to_json(),
     }
     return replace(contents, facts=facts)
+
+
+def _sha256(run: Run, path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while block := file.read(BLOCK_BYTES):
+            check_wish(run)
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def is_same_file(path: Path, facts: Mapping[str, Any]) -> bool:
