@@ -14,6 +14,7 @@ from taskwidgets.tabular.types import infer_types
 from taskwidgets.transfers.names import TableName
 from taskwidgets.transfers.origins.files import part_names
 from taskwidgets.transfers.origins.origin import Origin
+from taskwidgets.transfers.origins.tabular_files import WORDS, table_kind
 from taskwidgets.transfers.reading import Reading, find_reading
 from taskwidgets.transfers.upload_plan import (
     Part,
@@ -46,6 +47,13 @@ def plan_files(
     whole, notes = True, []
     for number, (path, name) in enumerate(zip(paths, names, strict=True), start=1):
         breathe(f"looking at file {number:,} of {len(paths):,}: {name}")
+        kind = table_kind(path)
+        if kind is not None:
+            raise SourceError(
+                f"{path} {WORDS[kind]}; several files at once are delimited text. Load it by "
+                'itself, and the others after it with if_exists="append"',
+                path=path,
+            )
         fingerprint = Fingerprint.of(path)
         reading = find_reading(
             path,

@@ -117,9 +117,7 @@ class PreparedUpload:
         self._key = record.spec.key
         self._name = record.spec.name
         self._origin = Origin.from_json(record.spec.plan["origin"])
-        self._spool = Spool(
-            self._origin.spool
-        )  # of files there is none: they are loaded as they lie
+        self._spool = Spool(self._origin.spool)  # without a name for files, loaded where they lie
         self._workers = workers
 
     def check(self) -> None:
@@ -214,7 +212,11 @@ class PreparedUpload:
         if path.exists():
             if run.claim.rested_in is not State.FAILED or self._missing_secrets():
                 return path
-            if remote.look() == json.loads(_path_of_tags(self._spool).read_text()):
+            try:
+                now = remote.look_while(run)
+            except SourceError:
+                return path
+            if now == json.loads(_path_of_tags(self._spool).read_text()):
                 return path
             path.unlink()
             self._spool.forget_table()

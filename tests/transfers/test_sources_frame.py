@@ -302,3 +302,24 @@ def test_a_spool_that_cannot_be_written_is_a_clear_error(workspace, home, monkey
     with pytest.raises(JobFailed, match="TASKWIDGETS_HOME names another directory"):
         job.wait()
     job.terminate()
+
+
+def test_what_a_killed_process_has_left_goes_with_the_next_spool(
+    script, database_url, workspace, home, points, look, spooled
+):
+    """Killed behind the final switch: the spool that is left goes; nothing else ever does."""
+    points.arm("after the final switch")
+    killed = script(CELL, database_url, TASKWIDGETS_FAILPOINTS=str(points.folder),
+                    TASKWIDGETS_HOME=str(home))  # fmt: skip
+    killed.line()
+    points.reached("after the final switch")
+    killed.kill()
+    points.let_go("after the final switch")
+    assert spooled() == ["table.csv", "table.json"]
+    (folder,) = (home / "spool").iterdir()
+    other = home / "spool" / "other"
+    other.mkdir()
+    (other / "table.csv").touch()
+    (folder / "letter.txt").touch()
+    workspace.upload(pd.DataFrame({"a": [1]}), "u").wait()
+    assert spooled() == ["letter.txt", "table.csv"]

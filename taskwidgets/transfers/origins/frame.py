@@ -154,7 +154,9 @@ def _content_hash(frame: pd.DataFrame) -> str:
         if isinstance(column.dtype, pd.CategoricalDtype):
             column = column.astype(column.cat.categories.dtype)
         try:
-            hashed = pd.util.hash_pandas_object(column, index=False, categorize=False)
+            # Each text once: a tenth of the time. Values of several kinds would be mixed up there.
+            texts = isinstance(column.dtype, pd.StringDtype)
+            hashed = pd.util.hash_pandas_object(column, index=False, categorize=texts)
             digest.update(hashed.to_numpy().tobytes())
         except (TypeError, ValueError):  # lists and their like, of which pandas knows no hash
             for value in column.tolist():

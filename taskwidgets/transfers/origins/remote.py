@@ -117,6 +117,10 @@ class Remote:
         """What tells it from another file: size, ETag, time. Raises SourceError."""
         return self._told(self._look)
 
+    def look_while(self, run: Run) -> dict[str, str]:
+        """As `look`, for a job that may be stopped meanwhile."""
+        return self._wait(run, self._look)
+
     def fetch(self, run: Run, spool: Spool) -> Path:
         """Have it in the spool, whole; Stopped after a wish, and then the part stays."""
         spool.make()

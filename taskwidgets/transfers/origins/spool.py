@@ -3,6 +3,7 @@
 table.csv       the table: UTF-8, LF, text quoted, NULL as \\N
 table.json      its columns' types and what is to be said of it; there once the table is whole
 download        what was fetched from elsewhere
+download.json   by what its server knows it
 *.part          the same, not yet whole
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
+import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -29,6 +30,10 @@ from taskwidgets.runtime.run import Run
 from taskwidgets.transfers.origins.texts import quoted
 
 __all__ = ["Contents", "Spool", "TableWriter", "check_wish", "new_spool"]
+
+
+_NAME = re.compile(r"[0-9a-f]{32}")  # of a folder
+_FILES = ("table.csv", "table.json", "download", "download.json")
 
 
 @dataclass(frozen=True)
@@ -91,8 +96,18 @@ class Spool:
                     path.mkdir(mode=0o700, exist_ok=True)
 
     def remove(self) -> None:
-        """Remove the folder with all that is in it, if it is there."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove the folder, if it is there.
+
+        Only what is ours in it: its path is read from the database, where others may write too.
+        """
+        if _NAME.fullmatch(self.folder.name) is None or self.folder.is_symlink():
+            return
+        for name in _FILES:
+            for path in (self.folder / name, self.folder / f"{name}.part"):
+                with suppress(OSError):
+                    path.unlink()
+        with suppress(OSError):
+            self.folder.rmdir()
 
     @property
     def contents(self) -> Contents | None:
