@@ -91,10 +91,16 @@ def _is_same_origin(plan: UploadPlan, sha256: str, key: str) -> bool:
         Spool(origin.spool).remove()  # that a crash may have left
     if origin.kind == FILES:
         pattern = origin.facts.get("pattern")
-        if pattern and matching(pattern) != [part.path for part in plan.parts]:
+        if pattern and [str(path) for path in matching(pattern)] != origin.facts["paths"]:
             return False
-        now = [Fingerprint.of(part.path) for part in plan.parts]
-        then = [part.fingerprint for part in plan.parts]
+        made_of = [part.made_of for part in plan.parts if part.made_of is not None]
+        if not all(is_same_file(Path(one["path"]), one) for one in made_of):
+            return False
+        lying = [part for part in plan.parts if part.made_of is None]
+        now = [Fingerprint.of(part.path) for part in lying]
+        then = [part.fingerprint for part in lying]
+        if made_of:  # the receipt's hash is of the spools, too
+            return now == then
         return now == then or (
             [one.size for one in now] == [one.size for one in then]
             and joined_sha256(sizes(plan)) == sha256

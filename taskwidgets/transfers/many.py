@@ -121,8 +121,8 @@ class ManyUpload(Upload):
             notes.append(f"and {len(plan.parts) - MOST_NOTES:,} files more")
         assert plan.origin is not None
         pattern = plan.origin["facts"].get("pattern")
-        known = {part.path for part in plan.parts}
-        late = [path for path in matching(pattern) if path not in known] if pattern else []
+        known = set(plan.origin["facts"]["paths"])
+        late = [path for path in matching(pattern) if str(path) not in known] if pattern else []
         if late:
             named = ", ".join(path.name for path in late[:5]) + (" ..." if late[5:] else "")
             notes.append(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -14,8 +14,9 @@ from taskwidgets.tabular.types import infer_types
 from taskwidgets.transfers.names import TableName
 from taskwidgets.transfers.origins.files import part_names
 from taskwidgets.transfers.origins.origin import Origin
-from taskwidgets.transfers.origins.tabular_files import WORDS, table_kind
-from taskwidgets.transfers.reading import Reading, find_reading
+from taskwidgets.transfers.origins.spool import Contents
+from taskwidgets.transfers.origins.tabular_files import check_sheet, table_kind
+from taskwidgets.transfers.reading import Reading, find_reading, spool_reading
 from taskwidgets.transfers.upload_plan import (
     Part,
     UploadOptions,
@@ -32,12 +33,17 @@ MOST_NOTES = 20
 
 
 def plan_files(
-    options: UploadOptions, origin: Origin, breathe: Callable[[str], None]
+    options: UploadOptions,
+    origin: Origin,
+    breathe: Callable[[str], None],
+    spooled: Callable[[int, Path, str], tuple[Path, Contents]],
 ) -> Callable[[Connection, TableName], UploadPlan]:
     """Look at each file; what makes the plan, once there is a transaction for it.
 
-    ``breathe`` is told before each file which one it is. Raises SourceError for a file that cannot
-    be read, or that has other columns than the first one, naming file and column.
+    ``breathe`` is told before each file which one it is; ``spooled`` writes one down that is no
+    delimited text: by its number, path and kind, where the table is, and what is in it. Raises
+    SourceError for a file that cannot be read, or that has other columns than the first one, naming
+    file and column.
     """
     paths = [Path(path) for path in origin.facts["paths"]]
     names = part_names(paths)
@@ -45,23 +51,33 @@ def plan_files(
     readings: list[tuple[Fingerprint, Reading]] = []
     rows: list[Row] = []
     whole, notes = True, []
+    known: list[dict[str, str]] = []
+    places: list[Path] = []
+    made_of: dict[int, dict[str, object]] = {}
     for number, (path, name) in enumerate(zip(paths, names, strict=True), start=1):
         breathe(f"looking at file {number:,} of {len(paths):,}: {name}")
         kind = table_kind(path)
+        keeps_rejects = options.on_error == "reject"
+        check_sheet(options.sheet, kind, str(path))
+        lies, contents = path, None
         if kind is not None:
-            raise SourceError(
-                f"{path} {WORDS[kind]}; several files at once are delimited text. Load it by "
-                'itself, and the others after it with if_exists="append"',
-                path=path,
+            lies, contents = spooled(number - 1, path, kind)
+            made_of[number - 1] = {**contents.facts, "path": str(path)}
+            notes += [f"{name}: {note}" for note in contents.notes]
+            empty = contents.facts["empty"]
+            known.append({n: type for n, type in contents.types.items() if n not in empty})
+        fingerprint = Fingerprint.of(lies)
+        if contents is not None:
+            reading = spool_reading(lies, contents.types, keeps_rejects=keeps_rejects)
+        else:
+            reading = find_reading(
+                path,
+                options.overrides,
+                keeps_rejects=keeps_rejects,
+                needs_types=options.types != "text",
+                sample_bytes=sample_bytes,
             )
-        fingerprint = Fingerprint.of(path)
-        reading = find_reading(
-            path,
-            options.overrides,
-            keeps_rejects=options.on_error == "reject",
-            needs_types=options.types != "text",
-            sample_bytes=sample_bytes,
-        )
+        places.append(lies)
         first = readings[0][1] if readings else reading
         _check_columns(path, reading.columns, paths[0], first.columns)
         if reading.sample is not None:
@@ -70,17 +86,17 @@ def plan_files(
         notes += [f"{name}: {note}" for note in reading.notes]
         readings.append((fingerprint, _light(reading)))
     first = readings[0][1]
-    types = dict(first.inferred)
     if rows:
-        types = infer_types(Sample(rows, whole=whole), first.columns)
+        known.append(infer_types(Sample(rows, whole=whole), first.columns))
+    types = joined_types(known)
     together = _light(first, inferred=types, notes=tuple(notes[:MOST_NOTES]))
 
     def make(connection: Connection, target: TableName) -> UploadPlan:
-        plan = settled_plan(connection, options, target, paths[0], readings[0][0], together)
+        plan = settled_plan(connection, options, target, places[0], readings[0][0], together)
         parts = [
             Part(
                 name=name,
-                path=path,
+                path=places[number],
                 fingerprint=fingerprint,
                 dialect=dialect_of(plan, reading),
                 columns=reading.columns,
@@ -88,12 +104,39 @@ def plan_files(
                 data_stop=reading.data_stop,
                 first_line=reading.first_line,
                 description=reading.description,
+                made_of=made_of.get(number),
             )
-            for name, path, (fingerprint, reading) in zip(names, paths, readings, strict=True)
+            for number, (name, (fingerprint, reading)) in enumerate(
+                zip(names, readings, strict=True)
+            )
         ]
         return plan.with_origin(origin.to_json()).with_parts(parts)
 
     return make
+
+
+def joined_types(known: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """One type for each column, that holds all that the files' own types hold, exactly."""
+    types: dict[str, str] = {}
+    for one in known:
+        for name, kind in one.items():
+            types[name] = _joined(types[name], kind) if name in types else kind
+    return types
+
+
+def _joined(one: str, other: str) -> str:
+    if one == other:
+        return one
+    kinds = {kind.partition("(")[0] for kind in (one, other)}
+    for family in (("smallint", "integer", "bigint", "numeric"), ("real", "double precision"),
+                   ("date", "timestamp")):  # fmt: skip
+        if kinds <= set(family):
+            return max(kinds, key=family.index)
+    if kinds <= {"smallint", "integer", "double precision"}:
+        return "double precision"
+    if kinds <= {"smallint", "integer", "bigint", "numeric", "real", "double precision"}:
+        return "numeric"
+    return "text"
 
 
 def _check_columns(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -40,6 +41,7 @@ from taskwidgets.transfers.origins.remote import REMOTE, Address, Remote
 from taskwidgets.transfers.origins.spool import Contents, Spool, check_wish
 from taskwidgets.transfers.origins.tabular_files import (
     EXCEL,
+    PARQUET,
     check_sheet,
     is_same_file,
     refuse_change,
@@ -95,7 +97,7 @@ def prepared_spec(
 
 def refuse_overrides(options: UploadOptions, origin: Origin) -> None:
     """OptionError for what only delimited text can be told."""
-    told = set(options.overrides) - ({"header"} if origin.kind in (EXCEL, REMOTE) else set())
+    told = set(options.overrides) - ({"header"} if origin.kind in (EXCEL, REMOTE, FILES) else set())
     if told:
         raise OptionError(
             f"{', '.join(sorted(told))}: only delimited text is written in one way or another, "
@@ -117,7 +119,7 @@ class PreparedUpload:
         self._key = record.spec.key
         self._name = record.spec.name
         self._origin = Origin.from_json(record.spec.plan["origin"])
-        self._spool = Spool(self._origin.spool)  # without a name for files, loaded where they lie
+        self._spool = Spool(self._origin.spool)
         self._workers = workers
 
     def check(self) -> None:
@@ -194,16 +196,40 @@ class PreparedUpload:
 
     def _plan_of_files(self, run: Run, record: JobRecord, options: UploadOptions) -> UploadPlan:
         if "fingerprint" in record.spec.plan:
-            return UploadPlan.from_json(record.spec.plan)
+            plan = UploadPlan.from_json(record.spec.plan)
+            parts = list(plan.parts)
+            for number, part in enumerate(parts):
+                if part.made_of is not None:
+                    path = Path(part.made_of["path"])
+                    kind = table_kind(path) or PARQUET
+                    _, contents = self._spooled_part(run, options, number, path, kind)
+                    made_of = {**contents.facts, "path": str(path)}
+                    parts[number] = replace(part, made_of=made_of)
+            return plan.with_parts(parts)
 
         def breathe(words: str) -> None:
             check_wish(run)
             run.say(words)
 
+        def spooled(number: int, path: Path, kind: str) -> tuple[Path, Contents]:
+            return self._spooled_part(run, options, number, path, kind)
+
         reach("before the files")
-        make = plan_files(options, self._origin, breathe)
+        make = plan_files(options, self._origin, breathe, spooled)
         run.say("")
         return self._settle(run, make)
+
+    def _spooled_part(
+        self, run: Run, options: UploadOptions, number: int, path: Path, kind: str
+    ) -> tuple[Path, Contents]:
+        """Where the table of one of several files is, written unless it is there."""
+        spool = Spool(self._origin.spool, number)
+        contents = spool.contents
+        if contents is None or not self._is_of(run, path, contents):
+            refuse_overrides(options, replace(self._origin, name=str(path)))
+            contents = spool_file(run, spool, path, kind, options.sheet, options.header)
+            spool.write_contents(contents)
+        return spool.table, contents
 
     def _fetched(self, run: Run) -> Path:
         """The remote file in the spool; fetched anew where a failed job's source was mended."""
@@ -336,6 +362,11 @@ class PreparedUpload:
             return fault
         table, download = str(self._spool.table), str(self._spool.download)
         words, line = str(fault), fault.line
+        name, path = self._origin.name, self._origin.facts.get("path")
+        numbered = re.search(re.escape(f"{self._origin.spool}/") + r"(\d+)-table\.csv", words)
+        if numbered is not None:  # one of several files
+            table = numbered[0]
+            name = path = self._origin.facts["paths"][int(numbered[1])]
         if table not in words and download not in words:
             return fault
         if line is not None and table in words:
@@ -343,11 +374,11 @@ class PreparedUpload:
                 f"{table}, line {line:,}", f"{table}, row {_row_at(table, line):,}"
             )
             line = None
-        words = words.replace(table, self._origin.name).replace(download, self._origin.name)
+        words = words.replace(table, name).replace(download, name)
         if self._origin.kind == FRAME:
             words = words.replace(MEND, MEND_FRAME)
         return type(fault)(
-            words, path=self._origin.facts.get("path"), line=line, column=fault.column,
+            words, path=path, line=line, column=fault.column,
             row=fault.row, sqlstate=fault.sqlstate,
         )  # fmt: skip
 

@@ -128,6 +128,7 @@ class Part:
     data_stop: int | None
     first_line: int
     description: Description | None
+    made_of: Mapping[str, Any] | None = None  # the file that a spool was made of
 
     @property
     def length(self) -> int | None:
@@ -146,6 +147,7 @@ class Part:
             "data_stop": self.data_stop,
             "first_line": self.first_line,
             "description": None if self.description is None else self.description.to_json(),
+            "made_of": None if self.made_of is None else dict(self.made_of),
         }
 
     @classmethod
@@ -161,6 +163,7 @@ class Part:
             data_start=stored["data_start"],
             data_stop=stored["data_stop"],
             first_line=stored["first_line"],
+            made_of=stored["made_of"],
             description=None if described is None else Description.from_json(described),
         )
 

@@ -5,6 +5,8 @@ import hashlib
 import os
 
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fix_files import write_many
 from fix_servers import wait_until
@@ -250,3 +252,49 @@ def test_a_thousand_small_files(workspace, folder, look):
     assert receipt.notes[99:] == ("99.csv: 1 row", "and 900 files more")
     left = [one.path for one in psutil.Process().open_files() if one.path.endswith(".csv")]
     assert left == []
+
+
+def test_tables_of_several_kinds_in_one(workspace, home, folder, look, points, spooled):
+    """Parquet, JSON lines and text together: types that hold all of them; resumed; once."""
+    pq.write_table(pa.table({"a": [1, 2], "b": ["x", None]}), folder / "1.parquet")
+    (folder / "2.jsonl").write_text('{"b": null, "a": 0.5}\n')
+    write(folder, "3.csv", "b,a\ny,7\n")
+    points.arm("after the rows")
+    job = workspace.upload(folder / "*", "t", source_column=True, if_exists="append")
+    points.reached("after the rows")
+    assert spooled() == ["0-table.csv", "0-table.json", "1-table.csv", "1-table.json"]
+    job.pause()
+    points.let_go("after the rows")
+    job.join(None)
+    assert job.state == "paused"
+    job.resume()
+    receipt = job.wait()
+    assert look.types("t") == {"a": "numeric", "b": "text", "_source": "text"}
+    assert look("SELECT a::float, b, _source FROM t ORDER BY a") == [
+        (0.5, None, "2.jsonl"), (1, "x", "1.parquet"), (2, None, "1.parquet"), (7, "y", "3.csv"),
+    ]  # fmt: skip
+    assert receipt.rows_loaded == 4
+    assert spooled() == []
+    assert workspace.upload(folder / "*", "t", source_column=True, if_exists="append") is job
+
+
+def test_a_bad_value_in_one_of_several_tables(workspace, home, folder, look, spooled):
+    """It is told by file and row; mended there, the load goes on; terminated, nothing is left."""
+    for number, last in ((1, "1"), (2, "x")):
+        pq.write_table(pa.table({"a": ["0", last]}), folder / f"{number}.parquet")
+    job = workspace.upload(folder / "*.parquet", "t", types={"a": "integer"})
+    with pytest.raises(JobFailed, match=r'/2\.parquet, row 2, column "a"'):
+        job.wait()
+    pq.write_table(pa.table({"a": ["0", "5"]}), folder / "2.parquet")
+    again = workspace.upload(folder / "*.parquet", "t", types={"a": "integer"})
+    assert again is job
+    assert again.wait().rows_loaded == 4
+    assert look.one("SELECT sum(a) FROM t") == 6
+    assert spooled() == []
+    pq.write_table(pa.table({"b": ["0"]}), folder / "2.parquet")
+    job = workspace.upload(folder / "*.parquet", "t", if_exists="replace")
+    with pytest.raises(JobFailed, match='lacks "a" and has "b" besides'):
+        job.wait()
+    job.terminate()
+    job.join(None)
+    assert spooled() == []

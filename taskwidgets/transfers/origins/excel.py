@@ -48,7 +48,8 @@ def spool_excel(
                 writer.write(list(zip(*rows, strict=True)))
                 run.meter.add(len(rows))
             others = [name for name in book.sheetnames if name != chosen.title]
-            contents = Contents(table.types, writer.rows, (*table.notes(), *_others(others)))
+            notes = (*table.notes(), *_others(others))
+            contents = Contents(table.types, writer.rows, notes, {"empty": table.empty})
             writer.finish()
         finally:
             writer.close()
@@ -138,6 +139,11 @@ class _Table:
     def types(self) -> dict[str, str]:
         """Each column's type, by the rows that were read so far."""
         return {name: _type(kinds) for name, kinds in zip(self.names, self._kinds, strict=True)}
+
+    @property
+    def empty(self) -> list[str]:
+        """The columns without a value, as far as it is read."""
+        return [name for name, kinds in zip(self.names, self._kinds, strict=True) if not kinds]
 
     def rows(self) -> Iterator[list[str]]:
         """The rows that are left."""

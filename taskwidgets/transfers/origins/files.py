@@ -12,6 +12,7 @@ from pathlib import Path
 from taskwidgets.errors import OptionError, SourceError
 from taskwidgets.tabular.source import check_readable
 from taskwidgets.transfers.origins.origin import FILES, Given, Origin
+from taskwidgets.transfers.origins.spool import new_spool
 
 __all__ = ["given_files", "is_pattern", "matching", "part_names"]
 
@@ -58,7 +59,10 @@ def given_files(source: str | Path | Sequence[str | Path]) -> Given:
     return Given(
         identity=identity,
         origin=Origin(
-            kind=FILES, name=name, facts={**facts, "paths": [str(path) for path in paths]}
+            kind=FILES,
+            name=name,
+            spool=new_spool(),
+            facts={**facts, "paths": [str(path) for path in paths]},
         ),
         short=f"{short} ({_count(paths)})",
     )

@@ -35,7 +35,6 @@ def as_given(
         return given_url(source, storage_options)
     if isinstance(source, str | Path):
         if is_pattern(source):
-            check_sheet(sheet, None, str(source))
             return given_files(source)
         path = Path(source).expanduser().absolute()
         kind = table_kind(path)
@@ -44,7 +43,6 @@ def as_given(
         check_sheet(sheet, None, str(path))
         return Given(str(path))
     if isinstance(source, Sequence) and all(isinstance(one, str | Path) for one in source):
-        check_sheet(sheet, None, "a list of files")
         if any(map(is_url, source)):
             raise OptionError("source: of URLs, one at a time is loaded; a list has paths")
         return given_files(source)

@@ -57,7 +57,8 @@ def spool_json_lines(run: Run, spool: Spool, path: Path) -> Contents:
         if lines:
             writer.write(list(zip(*lines, strict=True)))
         types = {name: kind for name, (kind, _) in zip(names, decided, strict=True)}
-        contents = Contents(types, writer.rows, notes)
+        empty = [name for name, found in zip(names, kinds.values(), strict=True) if not found]
+        contents = Contents(types, writer.rows, notes, {"empty": empty})
         writer.finish()
     finally:
         writer.close()

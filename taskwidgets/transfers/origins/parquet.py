@@ -34,7 +34,13 @@ def spool_parquet(run: Run, spool: Spool, path: Path) -> Contents:
                     [texts(batch.column(place)) for place, (_, _, texts) in enumerate(columns)]
                 )
                 run.meter.add(batch.num_rows)
-            contents = Contents({name: kind for name, kind, _ in columns}, writer.rows, notes)
+            types = {name: kind for name, kind, _ in columns}
+            empty = [
+                name
+                for name, field in zip(types, file.schema_arrow, strict=True)
+                if arrow.types.is_null(field.type)
+            ]
+            contents = Contents(types, writer.rows, notes, {"empty": empty})
             writer.finish()
         finally:
             writer.close()

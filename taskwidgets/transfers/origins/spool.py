@@ -1,6 +1,7 @@
 """The folder in which a source is written as delimited text before it is loaded.
 
 table.csv       the table: UTF-8, LF, text quoted, NULL as \\N
+3-table.csv     the same, of the fourth of several files
 table.json      its columns' types and what is to be said of it; there once the table is whole
 download        what was fetched from elsewhere
 download.json   by what its server knows it
@@ -33,7 +34,7 @@ __all__ = ["Contents", "Spool", "TableWriter", "check_wish", "new_spool"]
 
 
 _NAME = re.compile(r"[0-9a-f]{32}")  # of a folder
-_FILES = ("table.csv", "table.json", "download", "download.json")
+_FILE = re.compile(r"((\d+-)?table\.(csv|json)|download(\.json)?)(\.part)?")
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,13 @@ def check_wish(run: Run) -> None:
 class Spool:
     """One job's folder; nobody but the user may look into it."""
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, number: int | None = None) -> None:
+        """``number``: of several tables in one folder, which one."""
         self.folder = Path(folder)
-        self.table = self.folder / "table.csv"
+        prefix = "" if number is None else f"{number}-"
+        self.table = self.folder / f"{prefix}table.csv"
         self.download = self.folder / "download"
-        self._contents = self.folder / "table.json"
+        self._contents = self.folder / f"{prefix}table.json"
 
     def make(self) -> None:
         """Make the folder and all above it, 0700; what is there keeps its mode."""
@@ -102,11 +105,10 @@ class Spool:
         """
         if _NAME.fullmatch(self.folder.name) is None or self.folder.is_symlink():
             return
-        for name in _FILES:
-            for path in (self.folder / name, self.folder / f"{name}.part"):
-                with suppress(OSError):
-                    path.unlink()
         with suppress(OSError):
+            for path in list(self.folder.iterdir()):
+                if _FILE.fullmatch(path.name):
+                    path.unlink()
             self.folder.rmdir()
 
     @property
@@ -134,7 +136,7 @@ class Spool:
             }
         )
         with self.translated():
-            part = self._contents.with_name("table.json.part")
+            part = self._contents.with_name(f"{self._contents.name}.part")
             with self.open(part) as file:
                 file.write(text.encode())
             part.replace(self._contents)
@@ -211,7 +213,7 @@ class TableWriter:
 
     def __init__(self, spool: Spool, columns: Sequence[str]) -> None:
         self._spool = spool
-        self._part = spool.table.with_name("table.csv.part")
+        self._part = spool.table.with_name(f"{spool.table.name}.part")
         spool.make()
         spool.forget_table()
         self.rows = 0

@@ -110,6 +110,7 @@ def spool_file(
     if change is not None:
         raise SourceChanged(f"{path} was changed while it was read: it is {change}", path=path)
     facts = {
+        **contents.facts,
         "bytes": before.size,
         "sha256": _sha256(run, path),
         "fingerprint": before.to_json(),
