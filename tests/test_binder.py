@@ -106,9 +106,7 @@ def test_the_quickstart_runs_as_on_binder(visitor: Visitor) -> None:
     visitor.run(visitor.home / "binder" / "postBuild")
     found = visitor.run("python", "-P", "-c", "import taskwidgets; print(taskwidgets.__file__)")
     assert ".environment" in found  # it is installed, not found beside the notebook
-    visitor.run(
-        "jupyter", "execute", "--output=executed", "notebooks/01_quickstart.ipynb"
-    )
+    visitor.run("jupyter", "execute", "--output=executed", "notebooks/01_quickstart.ipynb")
     book = nbformat.read(visitor.home / "notebooks" / "executed.ipynb", as_version=4)
     said = "".join(
         output.get("data", {}).get("text/plain", "")
