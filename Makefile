@@ -4,6 +4,7 @@
 #   make demo    the same job headless, in the terminal
 #   make test    everything that CI runs
 #   make bench   speeds as ratios against other loaders
+#   make docs    the documentation, into site/; `make pictures` makes its pictures anew
 #   make clean   removes the environment and what tools left behind
 #
 # PYTHON=python3.12 chooses another interpreter, VENV=dir another place for the environment;
@@ -18,7 +19,7 @@ LAB_OPTIONS ?=
 PYTEST_OPTIONS ?=
 TEST_WORKERS ?= 2
 
-.PHONY: lab demo test bench clean system-packages
+.PHONY: lab demo test bench docs pictures clean system-packages
 .DELETE_ON_ERROR:
 
 lab: $(VENV)/.lab
@@ -39,8 +40,14 @@ bench: $(VENV)/.benchmark
 	$(BIN)/python benchmarks/reach.py
 	$(BIN)/python benchmarks/rejects.py
 
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+pictures: $(VENV)/.test system-packages
+	$(BIN)/python docs/make_pictures.py
+
 # One stamp for each set of extras; a change of pyproject.toml installs anew.
-$(VENV)/.lab $(VENV)/.test $(VENV)/.benchmark: $(VENV)/.%: pyproject.toml | $(BIN)/python
+$(VENV)/.lab $(VENV)/.test $(VENV)/.benchmark $(VENV)/.docs: $(VENV)/.%: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	touch $@
 
@@ -56,4 +63,4 @@ system-packages:
 	@sh tests/install_system_packages.sh
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
