@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-from taskwidgets.runtime.states import FINAL, TRANSITIONS, State
+import typer
+from typer.main import get_command
+from typer.testing import CliRunner
 
-COMMANDS = "<!-- commands -->"
-MOVES = "<!-- moves -->"
+from taskwidgets import errors
+from taskwidgets.cli import main
+from taskwidgets.runtime.states import FINAL, TRANSITIONS, State
 
 
 def on_config(config: Any) -> Any:
@@ -23,21 +24,47 @@ def on_config(config: Any) -> Any:
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Put the generated parts in place of their marks."""
-    if COMMANDS in markdown:
-        markdown = markdown.replace(COMMANDS, commands())
-    if MOVES in markdown:
-        markdown = markdown.replace(MOVES, moves())
+    for mark, part in (("commands", commands), ("moves", moves), ("errors", faults)):
+        if f"<!-- {mark} -->" in markdown:
+            markdown = markdown.replace(f"<!-- {mark} -->", part())
     return markdown
 
 
 def commands() -> str:
-    """All commands with their arguments and options, as --help has them."""
-    made = subprocess.run(
-        [sys.executable, "-m", "typer", "taskwidgets.cli", "utils", "docs", "--name",
-         "taskwidgets"],
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    return made.partition("\n")[2]  # the page has a heading of its own
+    """What each command says to --help."""
+    app = typer_app()
+    parts = []
+    for words in ([], *([name] for name in get_command(app).commands)):
+        said = CliRunner().invoke(
+            app,
+            [*words, "--help"],
+            prog_name="taskwidgets",
+            terminal_width=88,
+            env={"COLUMNS": "88", "NO_COLOR": "1"},
+        )
+        assert said.exit_code == 0, said.output
+        lines = "\n".join(line.rstrip() for line in said.output.strip("\n").splitlines())
+        parts.append(f"## {' '.join(['taskwidgets', *words])}\n\n```text\n{lines}\n```\n")
+    return "\n".join(parts)
+
+
+def typer_app() -> typer.Typer:
+    """What the entry point would run, wherever in the package it is made."""
+    found: list[typer.Typer] = []
+    run = typer.Typer.__call__
+    typer.Typer.__call__ = lambda self, *_, **__: found.append(self)
+    try:
+        main()
+    finally:
+        typer.Typer.__call__ = run
+    return found[0]
+
+
+def faults() -> str:
+    """The tree of errors as it is drawn in the source, and each of them."""
+    tree = (errors.__doc__ or "").partition("\n\n")[2].strip("\n")
+    each = [f"::: taskwidgets.errors.{name}" for name in vars(errors) if name in errors.__all__]
+    return "\n".join(["```text", tree, "```", "", *each])
 
 
 def moves() -> str:
