@@ -22,7 +22,7 @@ ROWS = 50_000
 
 
 def cell(table: str) -> str:
-    return f"import taskwidgets as tw\njob = tw.upload('rows.csv', {table!r}, max_rate=2e5)\njob"
+    return f"import taskwidgets as tw\njob = tw.upload('rows.csv', {table!r}, max_rate=1e5)\njob"
 
 
 @pytest.fixture
@@ -137,9 +137,12 @@ def voila(lab_server: LabServer) -> Iterator[Callable[[str], str]]:
 def test_voila(
     page: Page, lab_server: LabServer, lab_rows: LabRows, voila: Callable[[str], str]
 ) -> None:
-    """On Voila's page there is the panel and no code, and its buttons pause and resume the job."""
+    """Voila's page has the panel, whose buttons work, the list of jobs, and no code."""
     lab_rows()
-    path = lab_server.write_notebook("front-end-voila.ipynb", [cell("in_voila")], NEWEST)
+    cells = [cell("in_voila"), "tw.jobs(search='in_voila')"]
+    path = lab_server.write_notebook("front-end-voila.ipynb", cells, NEWEST)
     page.goto(voila(path), timeout=90_000)
     pause_and_resume(page, lab_server, "in_voila")
+    row = page.locator(".taskwidgets-row .taskwidgets-state")
+    Lab(lab_server, page).wait(lambda: seen_texts(row) == ["completed"], "the list says completed")
     assert "import taskwidgets" not in page.locator("body").inner_text()
