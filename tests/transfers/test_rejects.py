@@ -235,7 +235,8 @@ def test_columns_may_be_lined_up_with_blanks(workspace, csv_file, look):
     receipt = job.wait()
     assert (receipt.rows_loaded, receipt.rows_rejected) == (1500, 1)
     assert job.rejects()["message"].tolist() == ["4 fields instead of 3"]
-    assert look("SELECT column_1, column_2, column_3, count(*) FROM t GROUP BY 1, 2, 3 ORDER BY 1") == [
+    query = "SELECT column_1, column_2, column_3, count(*) FROM t GROUP BY 1, 2, 3 ORDER BY 1"
+    assert look(query) == [
         (2.83, 9.9, "a", 500), (3.0, 1.25, "d", 500), (12.8, 10.1, "b  c", 500),
     ]  # fmt: skip
 
