@@ -90,6 +90,11 @@ class Grammar:
             converted=converted,
         )
 
+    @property
+    def blank_runs(self) -> bool:
+        """Whether a run of blanks is one delimiter, and blanks at a line's ends are none."""
+        return self.skip_initial_space and self.delimiter == " "
+
     @cached_property
     def direct(self) -> bool:
         """Whether COPY can be given clean stretches as they stand.

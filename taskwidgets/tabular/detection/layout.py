@@ -146,7 +146,9 @@ def _begins(record: Record, ahead: Sequence[Record], width: int) -> bool:
     typical = sorted(one.filled for one in ahead)[len(ahead) // 2]
     if _names_groups(record, ahead[1], usual):
         return True
-    return record.filled * 2 > typical or record.filled >= max(2, fields - 1)
+    # A header may lack the first name: that of a column of numbers or labels.
+    unnamed = fields == usual and not record.fields[0].strip() and record.filled == fields - 1
+    return record.filled * 2 > typical or record.filled >= max(2, fields - 1) or unnamed
 
 
 def _names_groups(record: Record, below: Record, usual: int) -> bool:
