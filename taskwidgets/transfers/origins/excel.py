@@ -41,7 +41,7 @@ def spool_excel(
         total = chosen.max_row
         run.meter.set(done=0, rows=0, total=total, unit="rows")
         table = _Table(path, chosen, header=header)
-        writer = TableWriter(spool, table.names)
+        writer = TableWriter(run, spool, table.names)
         try:
             while rows := list(itertools.islice(table.rows(), CHUNK_ROWS)):
                 check_wish(run)

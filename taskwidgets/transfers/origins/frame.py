@@ -73,7 +73,7 @@ def spool_frame(run: Run, spool: Spool, frame: pd.DataFrame) -> Contents:
     total = len(frame)
     run.meter.set(done=0, rows=0, total=total, unit="rows")
     columns = list(frame_columns(frame, lambda: check_wish(run)))
-    writer = TableWriter(spool, [column.name for column in columns])
+    writer = TableWriter(run, spool, [column.name for column in columns])
     try:
         step = max(1, CHUNK_FIELDS // len(columns))
         for start in range(0, total, step):

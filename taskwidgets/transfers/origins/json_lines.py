@@ -46,7 +46,7 @@ def spool_json_lines(run: Run, spool: Spool, path: Path) -> Contents:
     names, notes = table_names(list(kinds), path)
     decided = [type_of_kinds(found) for found in kinds.values()]
     columns = list(zip(kinds, [writer for _, writer in decided], strict=True))
-    writer = TableWriter(spool, names)
+    writer = TableWriter(run, spool, names)
     try:
         lines: list[list[str]] = []
         for row in _objects(path, _moving(run, size)):

@@ -26,7 +26,7 @@ def spool_parquet(run: Run, spool: Spool, path: Path) -> Contents:
     with _opened(path) as file:
         run.meter.set(done=0, rows=0, total=file.metadata.num_rows, unit="rows")
         columns, notes = _columns(arrow, file, path, lambda: check_wish(run))
-        writer = TableWriter(spool, [name for name, _, _ in columns])
+        writer = TableWriter(run, spool, [name for name, _, _ in columns])
         try:
             for batch in _batches(file, path, max(1, BATCH_FIELDS // len(columns))):
                 check_wish(run)

@@ -31,8 +31,9 @@ __all__ = ["REMOTE", "Address", "Remote", "given_url", "is_url", "look_soon"]
 
 REMOTE = "remote"
 BLOCK_BYTES = 1 << 20
-TRIES = 5  # in a row that bring nothing
-PATIENCE = (0.5, 1.0, 2.0, 4.0)  # seconds before each further one
+LARGEST_SPAN, SPAN = 1 << 20, 1 << 16  # bytes to ask for at once where connections break
+TRIES = 6  # in a row that bring nothing
+PATIENCE = (0.25, 0.5, 1.0, 2.0, 4.0)  # seconds before each further one
 LOOK_PATIENCE = 5.0  # seconds for the server to say what the file is, in a call
 T = TypeVar("T")
 
@@ -110,6 +111,7 @@ class Remote:
         self._secrets = Secrets(address.url, address.options)
         self._shown = masked_url(address.url)
         self._address = address
+        self._span: int | None = None  # bytes that are asked for at once over HTTP; None: the rest
         self._made: tuple[Any, Any] | None = None
         self._is_http = address.url.lower().startswith(("http://", "https://"))
 
@@ -131,6 +133,8 @@ class Remote:
                 return self._fetch(run, spool)
             except _Away as away:
                 failed = 0 if self._size(spool) > before else failed + 1
+                if failed:  # what comes in before a connection breaks is lost with it: ask for less
+                    self._span = LARGEST_SPAN if self._span is None else max(self._span // 4, SPAN)
                 if failed >= TRIES:
                     raise SourceError(
                         f"{self._shown} cannot be read: {away}. Run the cell again: the job goes "
@@ -160,8 +164,8 @@ class Remote:
         size = int(found["size"]) if "size" in found else None
         run.say(f"fetching {self._shown}")
         run.meter.set(done=at, rows=0, total=size)
-        if at == 0 or at != size:
-            file, begins = self._wait(run, lambda: self._opened(at, found))
+        while not (at and at == size):
+            file, begins = self._wait(run, lambda at=at: self._opened(at, found))  # type: ignore[misc]
             try:
                 if begins != at:
                     run.note("source", f"{self._shown} is fetched anew: the server gives no parts")
@@ -170,9 +174,12 @@ class Remote:
             finally:
                 with suppress(Exception):
                     file.close()
-        got = part.stat().st_size
-        if size is not None and got < size:
-            raise _Away(f"the connection ended after {got:,} of {size:,} bytes")
+            with spool.translated():
+                at = part.stat().st_size
+            if size is None or at >= size:
+                break
+            if self._span is None or at == begins:
+                raise _Away(f"the connection ended after {at:,} of {size:,} bytes")
         after = self._wait(run, self._look)
         if after != found:
             part.unlink()
@@ -184,9 +191,10 @@ class Remote:
 
     def _write(self, run: Run, spool: Spool, part: Path, file: Any, begins: int) -> None:
         with spool.translated():
-            if part.exists():
-                with part.open("r+b") as shorter:
-                    shorter.truncate(begins)
+            if begins == 0:
+                # A new file, not an emptied one: whoever was frozen, and wakes up when the job is
+                # taken over, writes on into the old one. Where it goes on, both write the same.
+                part.unlink(missing_ok=True)
             target = spool.open(part, "ab")
         try:
             while True:
@@ -221,15 +229,16 @@ class Remote:
             file.seek(at)
             return file, at
         headers = dict(system.kwargs.get("headers", {}))
-        if at:
-            headers["Range"] = f"bytes={at}-"
+        if at or self._span is not None:
+            end = "" if self._span is None else at + self._span - 1
+            headers["Range"] = f"bytes={at}-{end}"
             tag = found.get("ETag", "")
             # Of another version, the server then sends all of it, and not its end.
             condition = tag if tag and not tag.startswith("W/") else found.get("Last-Modified")
             if condition:
                 headers["If-Range"] = condition
         file = system.open(path, "rb", block_size=0, size=1, headers=headers)
-        return file, at if at and file.r.status == 206 else 0
+        return file, at if file.r.status == 206 else 0
 
     def _system(self) -> tuple[Any, str]:
         fsspec = extra("fsspec", f"{self._shown} is read through fsspec")

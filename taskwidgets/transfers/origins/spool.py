@@ -34,7 +34,7 @@ __all__ = ["Contents", "Spool", "TableWriter", "check_wish", "new_spool"]
 
 
 _NAME = re.compile(r"[0-9a-f]{32}")  # of a folder
-_FILE = re.compile(r"((\d+-)?table\.(csv|json)|download(\.json)?)(\.part)?")
+_FILE = re.compile(r"((\d+-)?table\.(csv|json)|download(\.json)?)(\.\d+)?(\.part)?")
 
 
 @dataclass(frozen=True)
@@ -211,9 +211,11 @@ class _Synced:
 class TableWriter:
     """Writes the table of a spool, column by column of a chunk at a time."""
 
-    def __init__(self, spool: Spool, columns: Sequence[str]) -> None:
+    def __init__(self, run: Run, spool: Spool, columns: Sequence[str]) -> None:
         self._spool = spool
-        self._part = spool.table.with_name(f"{spool.table.name}.part")
+        # Each claim has a file of its own: whoever was frozen, and wakes up when the job is taken
+        # over, writes on into its own.
+        self._part = spool.table.with_name(f"{spool.table.name}.{run.claim.epoch}.part")
         spool.make()
         spool.forget_table()
         self.rows = 0
