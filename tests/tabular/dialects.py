@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-__all__ = ["Made", "Row", "made"]
+__all__ = ["Made", "Row", "alike", "made"]
 
 Row = list[str | None]
 
@@ -37,7 +38,7 @@ def made(draw: st.DrawFn) -> Made:
     escape = draw(st.sampled_from(["", "\\"]))
     newline = draw(st.sampled_from(NEWLINES))
     columns = draw(st.integers(1, 4))
-    cells = st.text(st.sampled_from("ab1 ,;|:\t\"'`\\\n\r-" + ENCODINGS[encoding]), max_size=6)
+    cells = st.text(st.sampled_from("ab1% ,;|:\t\"'`\\\n\r-" + ENCODINGS[encoding]), max_size=6)
     # A line of one column with nothing in it is a blank line, and not a NULL.
     nullable = cells if columns == 1 else cells | st.none()
     row = st.lists(nullable, min_size=columns, max_size=columns)
@@ -67,3 +68,8 @@ def made(draw: st.DrawFn) -> Made:
     }  # fmt: skip
     numbered = tuple(f"column_{number}" for number in range(1, columns + 1))
     return Made(text.encode(encoding), options, names if header else numbered, rows)
+
+
+def alike(names: Sequence[str]) -> list[str]:
+    """Names to be compared: of a line break in one, detection does not keep which kind it is."""
+    return [name.replace("\r\n", "\n").replace("\r", "\n") for name in names]
