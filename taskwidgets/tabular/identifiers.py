@@ -21,7 +21,7 @@ from typing import TypeVar
 from taskwidgets.errors import OptionError
 from taskwidgets.tabular.header import MAX_NAME_BYTES
 
-__all__ = ["NAMES", "by_column", "renamed", "snake_names"]
+__all__ = ["NAMES", "SYSTEM_COLUMNS", "by_column", "renamed", "snake_names"]
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ _MICRO = "\u00b5"  # the sign in µg; units are written with u where there is no
 _APOSTROPHES = "'’ʼ`´"  # within a word they part nothing: driver's is drivers
 
 # What an unquoted column cannot be called: the keywords of the manual's appendix C that are
-# "reserved" (also "can be function or type") in Postgres 14 to 18, and the system columns.
+# "reserved" (also "can be function or type") in Postgres 14 to 18.
 _RESERVED = frozenset(
     """
     all analyse analyze and any array as asc asymmetric authorization binary both case cast check
@@ -56,9 +56,10 @@ _RESERVED = frozenset(
     placing primary references returning right select session_user similar some symmetric
     system_user table tablesample then to trailing true union unique user using variadic verbose
     when where window with
-    cmax cmin ctid tableoid xmax xmin
     """.split()  # noqa: SIM905 - a hundred words are read better so
 )
+SYSTEM_COLUMNS = frozenset({"cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"})
+"""Each table has these already, and none of its own can be called so, quoted or not."""
 
 # Where a word begins within CamelCase, on the letters' kinds (u: upper, l: lower, n: digit). Units
 # such as kWh, pH and MHz are one word; UserIDs is user_ids, pValue p_value.
@@ -147,7 +148,7 @@ def _once(name: str) -> str:
     found = _cut(re.sub(r"_+", "_", _separated(plain)).strip("_"), MAX_NAME_BYTES)
     if found[:1].isdigit():
         return "_" + _cut(found, MAX_NAME_BYTES - 1)
-    return found + "_" if found in _RESERVED else found
+    return found + "_" if found in _RESERVED | SYSTEM_COLUMNS else found
 
 
 def _worded(name: str) -> str:

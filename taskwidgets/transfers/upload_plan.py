@@ -18,7 +18,7 @@ from taskwidgets.tabular.description import Description
 from taskwidgets.tabular.detection.overrides import checked_overrides
 from taskwidgets.tabular.dialect import Dialect, postgres_encoding
 from taskwidgets.tabular.grammar import Grammar
-from taskwidgets.tabular.identifiers import by_column
+from taskwidgets.tabular.identifiers import SYSTEM_COLUMNS, by_column
 from taskwidgets.tabular.source import Fingerprint, check_readable
 from taskwidgets.tabular.types import check_types
 from taskwidgets.transfers import tables
@@ -227,6 +227,14 @@ def make_plan(
         keeps_rejects=options.on_error == "reject",
         needs_types=options.types != "text",
     )
+    for column in reading.columns:
+        if column in SYSTEM_COLUMNS:
+            raise SourceError(
+                f"{path}: no column of a table can be called {column!r}, as each has a system "
+                f'column of this name; names="snake" makes it {column}_',
+                path=path,
+                column=column,
+            )
     existing = tables.check_target(connection, target, reading.columns, options.if_exists)
     types = _types(connection, options, reading, target, existing)
     plan = UploadPlan(

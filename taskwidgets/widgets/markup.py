@@ -29,6 +29,8 @@ __all__ = [
     "status",
 ]
 
+LONGEST_NOTE = 500  # characters
+
 ICONS = {
     State.PENDING: "ring",
     State.RUNNING: "play",
@@ -267,10 +269,17 @@ def facts(job: Shown, link: str | None) -> str:
     if job.remark:
         wide.append(job.remark)
     spans = [f"<span>{escape(part)}</span>" for part in parts if part]
-    spans += [f'<span class="taskwidgets-wide">{escape(part)}</span>' for part in wide]
+    spans += [f'<span class="taskwidgets-wide">{escape(_short(part))}</span>' for part in wide]
     if anchor:
         spans.append(f'<span class="taskwidgets-link">{anchor}</span>')
     return f'<div class="taskwidgets taskwidgets-facts taskwidgets-quiet">{"".join(spans)}</div>'
+
+
+def _short(note: str) -> str:
+    """A note that fits in a panel, such as that of a hundred columns that were renamed."""
+    if len(note) <= LONGEST_NOTE:
+        return note
+    return f"{note[:LONGEST_NOTE]}… (job.receipt.notes has all of it)"
 
 
 def kept(number: int) -> str:

@@ -225,6 +225,7 @@ class Rejects:
         with self._lock:
             if not self._is_open:
                 self._busy = False
+                self.refresh()
                 return
             before, self._page = self._page, page
             self._grid.children = ()

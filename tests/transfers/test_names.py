@@ -7,6 +7,7 @@ import taskwidgets as tw
 from taskwidgets import JobFailed
 from taskwidgets.errors import OptionError, SourceError, TargetMismatch
 from taskwidgets.tabular.identifiers import snake_names
+from taskwidgets.widgets import markup
 
 HEADER = "Größe (cm),Order,a,A,,a "
 COLUMNS = ["groesse_cm", "order_", "a", "a_2", "column_5", "a_3"]
@@ -149,3 +150,26 @@ def test_without_the_rule_names_are_kept(workspace, csv_file, look):
         workspace.upload(csv_file("a,a", "1,2", name="twice"), "u")
     job = workspace.upload(csv_file("a,a", "1,2", name="twice"), "u", on_error="reject")
     assert job.wait().notes == ("columns were renamed: 'a' is a_2",)
+
+
+@WAYS
+def test_a_system_column_s_name_is_refused_with_a_way_out(workspace, csv_file, look, on_error):
+    """Boxes have xmin and xmax: the error says what makes columns of them."""
+    path = csv_file("image,xmin,xmax", "a,1,2", "b,3,4")
+    with pytest.raises(SourceError, match='names="snake" makes it xmin_') as caught:
+        workspace.upload(path, "boxes", on_error=on_error)
+    assert caught.value.column == "xmin"
+    workspace.upload(path, "boxes", on_error=on_error, names="snake").wait()
+    assert look("SELECT image, xmin_, xmax_ FROM boxes ORDER BY image")[1] == ("b", 3, 4)
+
+
+def test_a_panel_stays_small_whatever_was_renamed(workspace, csv_file):
+    """The receipt has all names, the panel the first of them, escaped."""
+    names = ",".join(f"Column <b>{number}" for number in range(60))
+    job = workspace.upload(csv_file(names, ",".join("1" * 60)), "t", names="snake")
+    (note,) = job.wait().notes
+    assert note.endswith("'Column <b>59' is column_b_59")
+    shown = markup.facts(job, None)
+    assert "(job.receipt.notes has all of it)" in shown
+    assert "<b>" not in shown
+    assert len(shown) < 2000
