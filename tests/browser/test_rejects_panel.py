@@ -9,7 +9,7 @@ from playwright.sync_api import Locator
 
 from .conftest import LabOpen
 from .notebook import Notebook, Panel
-from .server import LabServer
+from .server import OLD, LabServer
 from .test_looks import CONTRASTS, LEAST_CONTRAST, OVERFLOWS, THEMES, WIDTHS
 
 pytestmark = pytest.mark.browser
@@ -91,9 +91,10 @@ def test_one_of_three_is_mended_and_loaded_once(lab_open: LabOpen, lab_server: L
 
 
 def test_the_keyboard_alone_mends_and_replays(lab_open: LabOpen, lab_server: LabServer) -> None:
-    """Tab goes from Show rejects into the text, and from there to Replay, with an outline."""
+    """Tab goes from Show rejects into the text, and on to Replay; here with the oldest kernel."""
     write_bad(lab_server, "bad1.csv", 1)
-    notebook = lab_open(CELL.format(name="bad1.csv", table="typed1", types=TYPES))
+    cell = CELL.format(name="bad1.csv", table="typed1", types=TYPES)
+    notebook = lab_open(cell, kernel=OLD, route="main")
     panel = notebook.run_panel(state="completed")
     panel.wait_text("1 row was kept as rejects")
     page = notebook.lab.page
