@@ -306,6 +306,8 @@ def main() -> int:
             faulthandler.dump_traceback_later(20 * CPU_SECONDS, exit=True)
             try:
                 word = run_case(seeds, arguments.seed, number, folder, large=True)
+            except KeyboardInterrupt:
+                break
             except Exception as error:  # noqa: BLE001 - it is told, and the next ones are tried
                 word, broken = "BROKEN", broken + 1
                 notes = " ".join(getattr(error, "__notes__", ()))
