@@ -68,6 +68,7 @@ def upload(
     encoding: str | None = None,
     header: bool | int | None = None,
     null_values: str | Sequence[str] | None = None,
+    names: Literal["snake"] | None = None,
     workers: int | None = None,
     max_rate: float | None = None,
     again: bool = False,
@@ -83,7 +84,9 @@ def upload(
     ``header`` (or how many rows of it), ``null_values`` and ``reading`` (``escapechar``,
     ``skip_rows``, ``footer_rows``, ``decimal``, ``thousands``, ``date_formats``, ``booleans``,
     ``skip_initial_space``, ``line_terminator``): how the file is written; what is not given is
-    found out. ``on_error``: ``"stop"`` ends the load at the first row that cannot be loaded, and
+    found out. ``names="snake"``: columns get lower case names that need no quotes in SQL, each
+    another; the receipt says which, and ``types`` may have the new name or the file's.
+    ``on_error``: ``"stop"`` ends the load at the first row that cannot be loaded, and
     takes a plain file at its word, as RFC 4180 has it; ``"reject"`` finds out everything, mends
     what a careful person would mend, keeps the other bad rows for ``job.rejects()``, at most
     ``max_rejects`` of them (a number, or a fraction of all rows), and loads the rest.
@@ -102,7 +105,8 @@ def upload(
     return _workspace(workspace).upload(
         source, table, if_exists=if_exists, on_error=on_error, types=types, delimiter=delimiter,
         quotechar=quotechar, encoding=encoding, header=header, null_values=null_values,
-        workers=workers, max_rate=max_rate, again=again, max_rejects=max_rejects, **reading,
+        names=names, workers=workers, max_rate=max_rate, again=again, max_rejects=max_rejects,
+        **reading,
     )  # fmt: skip
 
 

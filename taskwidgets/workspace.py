@@ -113,6 +113,7 @@ class Workspace:
         encoding: str | None = None,
         header: bool | int | None = None,
         null_values: str | Sequence[str] | None = None,
+        names: Literal["snake"] | None = None,
         workers: int | None = None,
         max_rate: float | None = None,
         again: bool = False,
@@ -132,6 +133,7 @@ class Workspace:
             header=header,
             null_values=null_values if isinstance(null_values, str | None) else tuple(null_values),
             reading=reading or None,
+            names=names,
         )
         with self._database.begin() as connection:
             target = resolve_target(connection, table)
