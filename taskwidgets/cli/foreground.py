@@ -59,6 +59,12 @@ class Signals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def ignore(self) -> None:
+        """From now on nothing is heard: the command is over, and its exit code stands."""
+        for number in self._before:
+            signal.signal(number, signal.SIG_IGN)
+        self._before.clear()
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT:
             self.presses += 1
@@ -94,6 +100,7 @@ def in_foreground(
             code = follow(job, signals, view)
         finally:
             view.close()
+            signals.ignore()
         if as_json or json_lines:
             document = {**job_document(job), "exit_code": int(code)}
             print_json(document, indent=None if json_lines else 2)

@@ -79,7 +79,7 @@ class Bar:
     def look(self, job: Job) -> None:
         if self._bars is None:
             self._bars = _new_bars()
-            self._bars.add_task("", total=None)
+            self._bars.add_task("", total=None, words="", left="")
             self._bars.start()
         progress = job.progress
         words = [str(job.state)] if job.state is not State.RUNNING else []

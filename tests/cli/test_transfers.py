@@ -36,7 +36,7 @@ def test_there_and_back(run, many_rows, look, tmp_path):
 def test_a_query_from_standard_input(start, look, tmp_path):
     """- reads the query, as it is, from standard input."""
     query = "-- what \"percent\" 100%\nSELECT 'it''s' AS \"a b\", 50 % 7 AS rest\n"
-    code, out, err = start("download", "-", "q.csv.gz", stdin=subprocess.PIPE).end(query)
+    code, _, err = start("download", "-", "q.csv.gz", stdin=subprocess.PIPE).end(query)
     assert (code, err) == (0, "")
     code, _, err = start("download", "--", query, "q.csv").end()
     assert (code, err) == (0, "")
