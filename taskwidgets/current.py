@@ -14,7 +14,7 @@ from taskwidgets.runtime.job import Job
 from taskwidgets.runtime.store import JobSpec
 from taskwidgets.workspace import Workspace
 
-__all__ = ["call", "connect", "download", "jobs", "resume", "upload"]
+__all__ = ["call", "connect", "connected", "download", "jobs", "resume", "upload"]
 
 _current: Workspace | None = None
 _current_lock = threading.Lock()
@@ -51,6 +51,11 @@ def connect(
             return _current  # its jobs go on, and a second keeper would be one too many
         _current = made
         return made
+
+
+def connected() -> Workspace | None:
+    """The current workspace; None before the first call that connects."""
+    return None if _current is None or _current.forked else _current
 
 
 def _workspace(workspace: Workspace | None) -> Workspace:

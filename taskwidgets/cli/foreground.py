@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Signals", "follow", "in_foreground"]
 
-SECOND_PRESS = 1.5  # seconds after a Ctrl-C in which another one asks whether to terminate
+SECOND_PRESS = 2.0  # seconds after the pause in which another Ctrl-C asks whether to terminate
 ENOUGH = 3  # so many Ctrl-C leave, whatever has not answered yet
 
 
@@ -134,12 +134,11 @@ def follow(job: Job, signals: Signals, view: JobView) -> Exit:
     """Show the job until it is over, or rests; a signal pauses it."""
     if job.remark:
         view.say(job.remark)
-    asked_at: float | None = None
-    terminating = False
+    asked = terminating = False
     while True:
         view.look(job)
-        if signals.count and asked_at is None:
-            asked_at = time.monotonic()
+        if signals.count and not asked:
+            asked = True
             view.say(f"pausing job {job.id}")
             _pause(job)
         if signals.count >= ENOUGH and not terminating:
@@ -166,7 +165,7 @@ def follow(job: Job, signals: Signals, view: JobView) -> Exit:
             view.close()
             view.say(finished_words(job))
             return Exit.DONE
-        if signals.presses and not terminating and _wants_the_end(job, signals, view, asked_at):
+        if signals.presses and not terminating and _wants_the_end(job, signals, view):
             terminating = True
             job.terminate("Ctrl-C, twice")
             continue
@@ -183,14 +182,15 @@ def _pause(job: Job) -> None:
         return
 
 
-def _wants_the_end(job: Job, signals: Signals, view: JobView, asked_at: float | None) -> bool:
+def _wants_the_end(job: Job, signals: Signals, view: JobView) -> bool:
     """Whether Ctrl-C came twice, and the person means it. By now the job is paused, durably."""
-    if not can_ask() or asked_at is None:
+    if not can_ask():
         return False
     view.look(job)
     view.close()
     view.say(f"job {job.id} is paused; Ctrl-C once more, now, to terminate it instead")
-    while signals.presses < 2 and not signals.ends and time.monotonic() < asked_at + SECOND_PRESS:
+    deadline = time.monotonic() + SECOND_PRESS
+    while signals.presses < 2 and not signals.ends and time.monotonic() < deadline:
         time.sleep(TICK / 2)
     if signals.presses < 2 or signals.ends:
         return False
