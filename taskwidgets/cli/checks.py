@@ -60,7 +60,7 @@ def all_checks(url: str | None) -> Iterator[Check]:
 def _python() -> Check:
     version = ".".join(map(str, sys.version_info[:3]))
     try:
-        wanted = metadata.metadata("taskwidgets")["Requires-Python"]
+        wanted = metadata.metadata("taskwidgets")["Requires-Python"] or ""
     except (metadata.PackageNotFoundError, KeyError):
         wanted = ""
     if not SpecifierSet(wanted).contains(version):

@@ -29,7 +29,10 @@ SLOW = 5.0  # seconds after which a process that does not answer is worth a word
 
 @guarded
 def pause(job_id: JobId, database: DatabaseUrl = None, as_json: AsJson = False) -> Exit:
-    """Ask the process that runs a job to pause it, and wait until it is paused."""
+    """Pause a job, wherever it runs.
+
+    The process that runs it is asked to, and waited for until the job is paused.
+    """
     job = connected(database).job(job_id)
     if job.state is not State.PAUSED:
         job.pause("taskwidgets pause")
@@ -52,7 +55,7 @@ def resume(
     as_json: AsJson = False,
     json_lines: JsonLines = False,
 ) -> Exit:
-    """Go on with a job from its last checkpoint, here, until it is done."""
+    """Go on with a job from its last checkpoint, here."""
     chosen: Any = arguments(RESUME, given)
     return in_foreground(
         database,
@@ -69,7 +72,10 @@ def terminate(
     database: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> Exit:
-    """Stop a job, wherever it runs, and undo what it made; asks before."""
+    """Stop a job, wherever it runs, and undo what it made.
+
+    Asks before, unless --yes is given.
+    """
     if not yes and not can_ask():
         raise OptionError("nobody is there to be asked; --yes terminates without asking")
     job = connected(database).job(job_id)

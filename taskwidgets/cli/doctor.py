@@ -16,7 +16,7 @@ __all__ = ["doctor"]
 
 @guarded
 def doctor(database: DatabaseUrl = None, as_json: AsJson = False) -> Exit:
-    """Check versions, the kernel, the database and its rights, and disk space.
+    """Check versions, database, rights and disk space.
 
     Each line is ok, warn or fail, and says what to do. Nothing is changed, but that the Postgres
     that comes along is started if no database is named.

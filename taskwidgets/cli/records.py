@@ -44,7 +44,10 @@ def jobs(
     database: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> Exit:
-    """List the jobs of the database, newest first, whoever runs them."""
+    """List the jobs of the database, newest first.
+
+    Whoever runs them: a notebook, a script, another terminal.
+    """
     listed = connected(database).jobs(states or None, search=search, limit=limit)
     if as_json:
         print_json([record_document(record) for record in listed])
@@ -60,7 +63,7 @@ def show(
     database: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> Exit:
-    """Show one job: state, source and target, receipt or error, its last events."""
+    """Show one job: state, receipt or error, last events."""
     if events < 0:
         raise OptionError(f"--events must be a number from 0 on, not {events}")
     source = connected(database).jobs().source
@@ -126,7 +129,10 @@ def rejects(
     database: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> Exit:  # fmt: skip
-    """List the rows that an upload with `--on-error reject` did not load, and why."""
+    """List the rows that an upload did not load, and why.
+
+    Rows are rejected with `--on-error reject`.
+    """
     if if_exists not in ("fail", "replace"):
         raise OptionError(f"--if-exists must be fail or replace, not {if_exists!r}")
     path = Path(csv).expanduser() if csv not in (None, "-") else None
@@ -179,9 +185,9 @@ def prune(
     database: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> Exit:
-    """Delete what is kept of jobs that were completed or terminated long ago.
+    """Delete what is kept of jobs that ended long ago.
 
-    What they loaded or wrote stays. Jobs that are not finished are never touched.
+    Those that were completed or terminated. What they loaded or wrote stays. Jobs that are not finished are never touched.
     """
     deleted = connected(database).prune(_age(older_than))
     if as_json:

@@ -94,7 +94,10 @@ def preview(
     given: Mapping[str, Any],
     as_json: AsJson = False,
 ) -> Exit:
-    """Show how a file is written, and its first rows; loads nothing, needs no database."""
+    """Show how a file is written, and its first rows.
+
+    Loads nothing, and needs no database.
+    """
     from taskwidgets.previews import preview as look
 
     chosen: Any = arguments(PREVIEW, given)
