@@ -68,9 +68,9 @@ def _write(stream: IO[str], text: str) -> None:
     try:
         stream.write(text)
         stream.flush()
-    except BrokenPipeError:
-        # Nobody reads any more, as behind `| head`; the work goes on. Python would complain once
-        # more when it flushes the stream at its end.
+    except OSError:
+        # Nobody reads any more, as behind `| head` or when the terminal was closed; the work goes
+        # on. Python would complain once more when it flushes the stream at its end.
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 

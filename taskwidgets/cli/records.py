@@ -187,7 +187,8 @@ def prune(
 ) -> Exit:
     """Delete what is kept of jobs that ended long ago.
 
-    Those that were completed or terminated. What they loaded or wrote stays. Jobs that are not finished are never touched.
+    Those that were completed or terminated. What they loaded or wrote stays. Jobs that are not
+    finished are never touched.
     """
     deleted = connected(database).prune(_age(older_than))
     if as_json:

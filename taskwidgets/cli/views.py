@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from taskwidgets.cli.documents import job_document
@@ -71,12 +72,29 @@ class Lines:
 
 
 class Bar:
-    """A bar in a terminal."""
+    """A bar in a terminal. When that is closed (EIO), the job still has to be paused."""
 
     def __init__(self) -> None:
         self._bars: Bars | None = None
 
     def look(self, job: Job) -> None:
+        with suppress(OSError):
+            self._look(job)
+
+    def say(self, text: str) -> None:
+        if self._bars is None:
+            say(text)
+            return
+        with suppress(OSError):
+            self._bars.console.print(clean(text), markup=False, highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        bars, self._bars = self._bars, None
+        if bars is not None:
+            with suppress(OSError):
+                bars.stop()
+
+    def _look(self, job: Job) -> None:
         if self._bars is None:
             self._bars = _new_bars()
             self._bars.add_task("", total=None, words="", left="")
@@ -94,17 +112,6 @@ class Bar:
             words=clean(", ".join(word for word in words if word)),
             left=clean(job.remark),
         )
-
-    def say(self, text: str) -> None:
-        if self._bars is None:
-            say(text)
-        else:
-            self._bars.console.print(clean(text), markup=False, highlight=False, soft_wrap=True)
-
-    def close(self) -> None:
-        if self._bars is not None:
-            self._bars.stop()
-            self._bars = None
 
 
 def _new_bars() -> Bars:

@@ -10,6 +10,7 @@ import time
 
 import pytest
 from fix_files import write_many
+from fix_servers import wait_until
 
 ROWS = 6000
 
@@ -229,6 +230,15 @@ def test_ctrl_c_once(terminal, run, look, many_rows):
     assert look.state(1) == "paused"
     assert run("resume", 1)[0] == 0
     assert_loaded(look, path)
+
+
+def test_a_terminal_that_is_closed(terminal, look, many_rows):
+    """Its job is paused, durably."""
+    screen = terminal("upload", many_rows(ROWS), "t", "--max-rate", "2e4")
+    screen.wait_for("rows/s")
+    screen.child.ptyproc.fileobj.close()
+    wait_until(lambda: look.state(1) not in ("running", "pausing"))
+    assert look.state(1) == "paused"
 
 
 @pytest.mark.parametrize("answer", ["y\n", "\n", "\x03"])

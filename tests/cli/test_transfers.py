@@ -11,6 +11,7 @@ import subprocess
 
 import pytest
 from fix_exports import copied
+from fix_scripts import ROOT
 
 import taskwidgets as tw
 from taskwidgets.options import DOWNLOAD, PREVIEW, RESUME, UPLOAD, arguments
@@ -259,13 +260,15 @@ def test_texts_become_values(given, made):
 
 
 def test_the_exit_codes_are_in_the_help_and_the_readme(run):
-    """--help lists each exit code with its meaning."""
+    """--help lists each exit code with its meaning; README names them all."""
     from taskwidgets.cli.exits import MEANINGS, Exit
 
     code, out, _ = run("--help")
     assert code == 0
     assert set(MEANINGS) == set(Exit)
     assert all(re.search(rf"^ +{int(one)} +{re.escape(MEANINGS[one])}$", out, re.M) for one in Exit)
+    (told,) = re.findall(r"Exit codes:([^.]+)\.", (ROOT / "README.md").read_text())
+    assert [int(number) for number in re.findall(r"\d+", told)] == sorted(Exit)
 
 
 def test_help_imports_nothing_heavy(run_script):
