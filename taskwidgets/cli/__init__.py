@@ -16,16 +16,26 @@ exits       the exit codes
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from typing import Any
 
 __all__ = ["main"]
+
+STOPPED = 130  # as in exits, which is not imported yet
 
 
 def main() -> None:
     """The entry point that pyproject.toml names."""
-    try:
-        from taskwidgets.cli.app import app  # here: Ctrl-C meanwhile is no reason for a traceback
+    # While modules are imported, Ctrl-C is no reason for a traceback from the middle of one.
+    before: Any = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda _number, _frame: os._exit(STOPPED))
+    from taskwidgets.cli.app import app
 
+    signal.signal(signal.SIGINT, before)
+    try:
         app(prog_name="taskwidgets")
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(STOPPED)

@@ -14,16 +14,18 @@ from fix_databases import run_sql
 from fix_scripts import environment
 from fix_servers import plain
 
+from taskwidgets import JobFailed
 from taskwidgets.cli.output import in_terminal
 
 
 @pytest.fixture
-def two(run, csv_file):
+def two(workspace, csv_file):
     """A completed job with a reject, and a failed one."""
     path = csv_file("a,b", "1,2", 'x,"c\nd"', "3,4", name="good.csv")
-    assert run("upload", path, "t", "--on-error", "reject", "--types", "a=integer")[0] == 0
+    workspace.upload(path, "t", on_error="reject", types={"a": "integer"}).wait()
     path = csv_file("a", "x", name="bad.csv")
-    assert run("upload", path, "u", "--types", "a=integer")[0] == 1
+    with pytest.raises(JobFailed):
+        workspace.upload(path, "u", types={"a": "integer"}).wait()
 
 
 def test_jobs(run, run_json, two):
@@ -37,7 +39,6 @@ def test_jobs(run, run_json, two):
     assert failed["state"] == "failed"
     assert "line 2" in failed["error"]
     assert failed["owner"]["pid"] > 0
-    assert run_json("jobs", "running") == []
     assert len(run_json("jobs", "--limit", 1)) == 1
 
 
@@ -52,7 +53,6 @@ def test_show(run, run_json, two):
     document = run_json("show", 2, "--events", 1)
     assert [event["to_state"] for event in document["events"]] == ["failed"]
     assert document["receipt"] is None
-    assert run_json("show", 1, "--events", 0)["events"] == []
 
 
 def test_rejects(run, run_json, two, tmp_path):
@@ -72,7 +72,6 @@ def test_rejects(run, run_json, two, tmp_path):
     code, out, err = run("rejects", 1, "--csv", "bad-rows.csv")
     assert (code, out) == (1, "")
     assert "--if-exists replace" in err
-    assert run("rejects", 1, "--csv", "bad-rows.csv", "--if-exists", "replace")[0] == 0
     assert "rejected nothing" in run("rejects", 2)[1]
 
 
