@@ -7,20 +7,22 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, Connection, Engine
 
 from taskwidgets.dashboard import Dashboard
 from taskwidgets.runtime.job import Job
 from taskwidgets.runtime.store import JobSpec
 from taskwidgets.workspace import Workspace
 
-__all__ = ["call", "connect", "download", "jobs", "resume", "upload"]
+__all__ = ["call", "connect", "connected", "download", "jobs", "resume", "upload"]
 
 _current: Workspace | None = None
 _current_lock = threading.Lock()
 
 
-def connect(url: str | URL | None = None, *, max_connections: int | None = None) -> Workspace:
+def connect(
+    url: str | URL | Engine | Connection | None = None, *, max_connections: int | None = None
+) -> Workspace:
     """Connect to a Postgres database and make it the current workspace.
 
     ``url``: the argument, else ``$TASKWIDGETS_DATABASE_URL``, else the Postgres that comes with
@@ -28,12 +30,16 @@ def connect(url: str | URL | None = None, *, max_connections: int | None = None)
     The schema ``taskwidgets`` is created or upgraded there. A pooler in transaction mode before the
     server is noticed; ``?pgbouncer=true`` or ``?pgbouncer=false`` in the URL says it by hand.
 
+    A SQLAlchemy engine or connection stands for its URL, password included, whatever its driver:
+    a notebook that queries a database by JupySQL goes on with the same one. Connections of its own
+    are made there, and the engine is left alone.
+
     ``max_connections``: how many connections this process may have to it at the same time, by
     default 24; two of them keep and hear, six serve short statements, and the others are shared
     out among the jobs, which wait for each other.
 
-    Raises ServerUnreachable, LoginRefused, RightsMissing, SchemaTooNew or EmbeddedServerError; the
-    password is in none of them.
+    Raises ServerUnreachable, LoginRefused, RightsMissing, SchemaTooNew, EmbeddedServerError, or
+    OptionError for what is not Postgres; the password is in none of them.
     """
     global _current
     with _current_lock:
@@ -45,6 +51,11 @@ def connect(url: str | URL | None = None, *, max_connections: int | None = None)
             return _current  # its jobs go on, and a second keeper would be one too many
         _current = made
         return made
+
+
+def connected() -> Workspace | None:
+    """The current workspace; None before the first call that connects."""
+    return None if _current is None or _current.forked else _current
 
 
 def _workspace(workspace: Workspace | None) -> Workspace:
