@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
-__all__ = ["download_link"]
+__all__ = ["download_link", "server_folder"]
 
 
 def download_link(path: Path) -> str | None:
@@ -36,3 +36,8 @@ def _server_root() -> tuple[str, Path] | None:
         if server["pid"] == os.getppid():
             return str(server["base_url"]), Path(server["root_dir"]).resolve()
     return None
+
+
+def server_folder() -> tuple[str, Path] | None:
+    """Base URL and root folder of the server that started this kernel; None without one."""
+    return _server_root()
