@@ -29,6 +29,7 @@ class DownloadView(FormView):
 
     title = "Export a table or a query into a file"
     verb = "download"
+    example = 'tw.download("table", "file.csv")'
 
     def __init__(self, form: DownloadForm, follow: Callable[[Job, str], Shown]) -> None:
         super().__init__(form, follow)

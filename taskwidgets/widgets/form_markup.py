@@ -46,6 +46,7 @@ STYLE = (
   width: 100%; min-width: 0; box-sizing: border-box; margin: 0; flex: 0 0 auto;
   color: var(--jp-ui-font-color1, inherit);
 }
+.taskwidgets-form .widget-inline-hbox :is(input, select:not([multiple])) { height: 28px; }
 .taskwidgets-form .widget-inline-hbox textarea {
   font-family: var(--jp-code-font-family, monospace);
 }

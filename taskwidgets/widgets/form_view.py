@@ -81,6 +81,7 @@ class FormView:
 
     title = ""
     verb = ""
+    example = ""  # of the call in code
 
     def __init__(self, form: Form, follow: Callable[[Job, str], Shown]) -> None:
         self._any_form = form
@@ -110,6 +111,7 @@ class FormView:
         self._code = widgets.HTML()
         for widget in (self._start, self._toggle):
             free_route(widget)
+        self._style = widgets.HTML(form_markup.STYLE)
         self.root = widgets.VBox([])
         self.root.add_class("taskwidgets-form")
         self.watch(self.workers, self.rate)
@@ -117,7 +119,7 @@ class FormView:
     def lay_out(self, *parts: widgets.DOMWidget) -> None:
         """Put the parts of the form above its advanced options and its button."""
         self.root.children = (
-            widgets.HTML(form_markup.STYLE),
+            self._style,
             widgets.HTML(form_markup.title(self.title)),
             *parts,
             self._advanced,
@@ -195,7 +197,7 @@ class FormView:
         panel = self._context.copy().run(self._follow, job, self._display_id)
         self.show_code()
         self.root.add_class("taskwidgets-begun")
-        self.root.children = (panel.root, self._code)
+        self.root.children = (self._style, panel.root, self._code)
         self.begun()
 
     def begun(self) -> None:
@@ -206,8 +208,8 @@ class FormView:
         from IPython.display import publish_display_data
 
         text = (
-            f"{self.title}: this form needs a running kernel. Run the cell again, or write "
-            f"{self._any_form.code()}"
+            "A form lives as long as its kernel: after a restart, run this cell again. "
+            f"In code: {self.example}"
         )
         publish_display_data(  # type: ignore[no-untyped-call]
             {"text/html": form_markup.still(text), "text/plain": text},

@@ -33,6 +33,7 @@ class UploadView(FormView):
 
     title = "Load a file into a table"
     verb = "upload"
+    example = 'tw.upload("file.csv", "table")'
 
     def __init__(self, form: UploadForm, follow: Callable[[Job, str], Shown]) -> None:
         super().__init__(form, follow)
