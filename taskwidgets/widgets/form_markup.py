@@ -34,8 +34,9 @@ STYLE = (
   flex-flow: column nowrap; align-items: stretch; height: auto; overflow: visible;
   width: auto; margin: 2px 0;
 }
-.taskwidgets-fields > .widget-inline-hbox { flex: 0 1 190px; min-width: 130px; }
-.taskwidgets-fields > .taskwidgets-wide-field { flex: 1 1 380px; }
+.taskwidgets-form .taskwidgets-buttons { margin: 8px 0 0; }
+.taskwidgets-fields > .widget-inline-hbox { flex: 1 1 150px; min-width: 130px; max-width: 250px; }
+.taskwidgets-fields > .taskwidgets-wide-field { flex: 1 1 320px; max-width: none; }
 .taskwidgets-form .widget-inline-hbox > .widget-label {
   width: auto; height: auto; text-align: left; line-height: 1.4; margin: 0;
   color: var(--jp-ui-font-color1, inherit); overflow: hidden; text-overflow: ellipsis;

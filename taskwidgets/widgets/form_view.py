@@ -96,7 +96,7 @@ class FormView:
 
         self.workers = dropdown(
             "Connections",
-            [("as many as the machine has cores", DEFAULT), *((str(n), n) for n in WORKERS)],
+            [("one for each core", DEFAULT), *((str(n), n) for n in WORKERS)],
         )
         self.rate = widgets.Text(description="Most MB per second", placeholder="as fast as it goes")
         self._advanced = box(fields(self.workers, self.rate))

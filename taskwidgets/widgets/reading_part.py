@@ -149,13 +149,11 @@ class ReadingPart:
         words = dict(decision_words(shown))
         for name, one in self._inputs.items():
             finding = shown.findings.get(FINDINGS.get(name, name))
-            detected = DETECTED
             if name not in self._form.reading and finding is not None:
                 said = words.get(CHOICES[name][0].lower()) or str(finding.value)
                 if name == "decimal":
                     said = "comma" if finding.value == "," else "point"
-                detected = f"detected: {said}"
-            _label_first(one, form_markup.name(detected))
+                _label_first(one, form_markup.name(f"detected: {said}"))
         nulls = [text or "nothing" for text in shown.description.null_values]
         placeholder = form_markup.name(f"detected: {', '.join(nulls)}")
         if "null_values" not in self._form.reading and self._nulls.placeholder != placeholder:
@@ -211,11 +209,11 @@ class ReadingPart:
 
 
 def _label_first(one: widgets.Dropdown, label: str) -> None:
-    """Write the label of a choice's first option, the choice itself left as it is."""
+    """Write the label of a choice's first option, while that is the one chosen.
+
+    New options choose the first one: another would be lost.
+    """
     options = list(one.options)
-    if options[0][0] != label:
-        index = one.index
-        with one.hold_trait_notifications():
-            one.options = [(label, DEFAULT), *options[1:]]
-            one.index = index
+    if one.index == 0 and options[0][0] != label:
+        one.options = [(label, DEFAULT), *options[1:]]
         free_route(one)
