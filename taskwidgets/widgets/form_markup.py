@@ -10,10 +10,20 @@ __all__ = ["STYLE", "code_line", "line", "name", "note", "part", "scrolled", "st
 
 LONGEST_NAME = 80  # characters of a name on a button or a label
 
+# In a list that has the focus, arrows and letters choose; JupyterLab would take them for commands
+# of the notebook (x cuts the cell), were the list not marked. No trait of a widget can do that.
+MARK_LISTS = (
+    "this.closest('.taskwidgets-form')?.addEventListener('focusin', event => "
+    "event.target.matches('select') && "
+    "event.target.setAttribute('data-lm-suppress-shortcuts', 'true'))"
+)
+
 STYLE = (
     markup.STYLE
+    + f"""
+<style onload="{MARK_LISTS}">
+"""
     + """
-<style>
 .taskwidgets-form {
   border: 1px solid var(--jp-border-color1, #bdbdbd); border-radius: 6px; padding: 10px 14px;
   max-width: 900px; box-sizing: border-box; overflow: hidden;
@@ -48,6 +58,13 @@ STYLE = (
   color: var(--jp-ui-font-color1, inherit);
 }
 .taskwidgets-form .widget-inline-hbox :is(input, select:not([multiple])) { height: 28px; }
+/* The arrow that ipywidgets draws is dark on a dark ground. */
+.taskwidgets-form .widget-inline-hbox select:not([multiple]) {
+  background-image: linear-gradient(45deg, transparent 50%, currentcolor 50%),
+    linear-gradient(135deg, currentcolor 50%, transparent 50%);
+  background-position: right 13px center, right 8px center; background-size: 5px 5px;
+  background-repeat: no-repeat; padding-right: 24px; text-overflow: ellipsis;
+}
 .taskwidgets-form .widget-inline-hbox textarea {
   font-family: var(--jp-code-font-family, monospace);
 }
@@ -72,7 +89,8 @@ STYLE = (
 .taskwidgets-entries .jupyter-button:hover { background: var(--jp-layout-color2, #eeeeee); }
 /* What is told of an entry is its tooltip, set beside its name. */
 .taskwidgets-entries .jupyter-button::after {
-  content: attr(title); margin-left: auto; padding-left: 16px; flex: 0 1 auto; text-align: right;
+  content: attr(title); margin-left: auto; padding-left: 16px; flex: 0 0 auto; max-width: 66%;
+  text-align: right;
   color: var(--jp-ui-font-color2, #616161); font-variant-numeric: tabular-nums;
 }
 .taskwidgets-icon-folder::before {

@@ -106,7 +106,9 @@ def test_a_whole_upload_by_keyboard_alone(lab_open: LabOpen, lab_server: LabServ
     form.wait_chosen("Decimals", "detected: comma")
     form.field("id").wait_for(state="visible")
     tab_to(form, "id")
-    keyboard.type("bigi")
+    keyboard.press("ArrowDown")  # text
+    form.wait_chosen("id", "text")
+    keyboard.type("bigi")  # no commands of the notebook: b would add a cell, x cut this one
     source = "keyboard/Sales 2024.csv"
     code = f'tw.upload("{source}", "sales_2024", types={{"id": "bigint"}})'
     form.wait_code(code)
@@ -117,6 +119,7 @@ def test_a_whole_upload_by_keyboard_alone(lab_open: LabOpen, lab_server: LabServ
     assert seen_texts(form.code) == [code]
     panel.wait_snapshot("completed: 2 rows")
     assert form.button("Start the upload").count() == 0
+    assert form.notebook.node.locator(".jp-CodeCell").count() == 1
     assert lab_server.query("SELECT id, amount FROM sales_2024 ORDER BY 1") == [(1, 2.5), (2, 3.5)]
     kind = lab_server.value("SELECT pg_typeof(id)::text FROM sales_2024 LIMIT 1")
     assert kind == "bigint"
