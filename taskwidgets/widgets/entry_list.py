@@ -42,6 +42,7 @@ class EntryList(Generic[ValueT]):
         self._items: Sequence[Item[ValueT]] = ()
         self._shown: list[Item[ValueT]] = []
         self._note = ""
+        self._done_with = ""  # what the filter had when something was opened by it
         self._buttons: list[widgets.Button] = []
         self._button_layout = widgets.Layout()
         self._button_style = widgets.ButtonStyle()
@@ -57,12 +58,18 @@ class EntryList(Generic[ValueT]):
     def show(self, items: Sequence[Item[ValueT]], note: str = "", *, afresh: bool = True) -> None:
         """Have these entries in the list; ``afresh``: with an empty filter. On the loop."""
         self._items, self._note = items, note
-        if afresh and self.filter.value:
-            self.filter.value = ""
+        if afresh:
+            self._done_with = self.filter.value
         self._refresh()
 
     def _refresh(self) -> None:
-        wanted = self.filter.value.strip().casefold()
+        value = self.filter.value
+        if value and value == self._done_with:
+            # The page sends it once more behind Enter, at times after the list is another.
+            self.filter.value = value = ""
+        elif value:
+            self._done_with = ""
+        wanted = value.strip().casefold()
         found = [item for item in self._items if wanted in item.name.casefold()]
         self._shown = found[:MOST_SHOWN]
         words = self._note

@@ -98,6 +98,7 @@ def test_a_whole_upload_by_keyboard_alone(lab_open: LabOpen, lab_server: LabServ
     form.lab.wait(lambda: seen_texts(form.entries) == ["keyboard/"], "the filter has chosen")
     keyboard.press("Enter")
     form.wait_entry("Sales 2024.csv")
+    form.lab.wait(lambda: form.field("Filter").input_value() == "", "the filter is empty again")
     keyboard.type("2024")
     form.lab.wait(lambda: seen_texts(form.entries) == ["Sales 2024.csv"], "it chose once more")
     keyboard.press("Enter")
