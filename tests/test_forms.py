@@ -1,7 +1,9 @@
 """The forms without a front end: what they hold, what they do, and the call they end in."""
 
 import ast
+import asyncio
 import threading
+from datetime import UTC, datetime
 
 import pytest
 from psycopg2 import sql
@@ -10,6 +12,11 @@ import taskwidgets as tw
 from taskwidgets.errors import OptionError, SourceError, TargetExists
 from taskwidgets.forms import DownloadForm, UploadForm
 from taskwidgets.forms.folders import Folders
+from taskwidgets.runtime.threads import LoopHandle
+from taskwidgets.widgets.download_view import DownloadView
+from taskwidgets.widgets.newest import Newest
+from taskwidgets.widgets.panel import Panel
+from taskwidgets.widgets.upload_view import UploadView
 
 NASTY = "<img src=x onerror=alert(1)> \"q\" 'a'\nnew"  # in the name of whatever can have one
 
@@ -351,3 +358,176 @@ def test_a_download_that_cannot_begin_leaves_the_form(export, here):
     export.if_exists = "replace"
     export.start().wait(60)
     assert (here / "flights.csv").read_text() != "mine"
+
+
+# ---------------------------------------------------------------- the widgets, without a browser
+
+
+async def until(condition):
+    """Waits while the loop goes on; the suite's own guard ends what never comes."""
+    while not condition():
+        await asyncio.sleep(0.02)
+
+
+def follow(job, _display_id):
+    panel = Panel(job)
+    job.watch(panel.refresh)
+    panel.refresh()
+    return panel
+
+
+def posted(name, content):
+    """What ipywidgets makes of a file that came through the kernel's socket."""
+    return (
+        {"name": name, "type": "", "size": len(content), "content": memoryview(content),
+         "last_modified": datetime.now(UTC)},
+    )  # fmt: skip
+
+
+def shown(view):
+    """All the HTML that a view shows."""
+    parts, found = [view.root], []
+    while parts:
+        one = parts.pop()
+        if getattr(one.layout, "display", None) == "none":
+            continue
+        parts += getattr(one, "children", ())
+        if "<style" not in (value := str(getattr(one, "value", ""))):
+            found.append(value)
+    return "\n".join(found)
+
+
+async def test_where_no_server_is_known_a_file_comes_through_the_socket(form, here, look):
+    """It is written under its name, chosen, read and loaded; one that exists is left alone."""
+    view = UploadView(form, follow)
+    view.begin()
+    await until(lambda: "Folder: " in shown(view))
+    assert "Up to 10.0 MB" in shown(view)
+    view._file._post.value = posted("came.csv", b"a,b\n1,2\n")
+    await until(lambda: "read as 2 columns, 1 row" in shown(view))
+    assert (here / "came.csv").read_bytes() == b"a,b\n1,2\n"
+    assert view._file._post.value == ()
+    view._file._post.value = posted("came.csv", b"other")
+    await until(lambda: "came.csv exists already" in shown(view))
+    assert (here / "came.csv").read_bytes() == b"a,b\n1,2\n"
+    view._file._post.value = posted("../up.csv", b"a,b\n1,2\n")
+    await until(lambda: "is no name for a file" in shown(view))
+    view._table.value = "came_in"
+    view._reading._types[0].value = "bigint"
+    await until(lambda: form.types == {"a": "bigint"})
+    view._start.click()
+    view._start.click()  # a double click begins one job
+    await until(lambda: form.job is not None and len(view.root.children) == 3)
+    await form.job
+    assert look.types("public", "came_in") == {"a": "bigint", "b": "integer"}
+    assert look.one("SELECT count(*) FROM taskwidgets.jobs") == 1
+
+
+async def test_folders_are_walked_and_filtered(form, here):
+    """Many entries: the first of them are shown, a filter finds the others, Enter takes the first;
+    the folder above ends at the root."""
+    (here / "deep").mkdir()
+    (here / "deep" / "x.csv").write_text("a\n1\n")
+    for number in range(120):
+        (here / f"{number:03}.csv").write_text("a\n1\n")
+    view = UploadView(form, follow)
+    view.begin()
+    entries = view._file._list
+    await until(lambda: len(entries._list.children) == 50)
+    assert "and 71 more" in shown(view)
+    entries.filter.value = "DEEP"
+    await until(lambda: [one.description for one in entries._list.children] == ["deep/"])
+    entries._on_message(entries.filter, {"event": "submit"}, [])
+    await until(lambda: [one.description for one in entries._list.children] == ["..", "x.csv"])
+    assert entries.filter.value == ""
+    entries._list.children[0].click()
+    await until(lambda: len(entries._list.children) == 50)
+    entries.filter.value = "119"
+    await until(lambda: [one.description for one in entries._list.children] == ["119.csv"])
+    entries._list.children[0].click()
+    await until(lambda: form.source == here / "119.csv")
+
+
+async def test_what_was_changed_stays_when_the_file_is_read_again(form, here):
+    """Each change reads the file again, and none undoes another; another file begins anew."""
+    (here / "one.csv").write_text("a;b\n1,5;x\n2,5;y\n")
+    (here / "two.csv").write_text("a,b\n1,2\n")
+    view = UploadView(form, follow)
+    view.begin()
+    entries = view._file._list
+    await until(lambda: len(entries._list.children) == 2)
+    entries._list.children[0].click()
+    await until(lambda: "read as 2 columns" in shown(view))
+    inputs = view._reading._inputs
+    assert inputs["delimiter"].label == "detected: semicolon"
+    inputs["header"].value = False
+    await until(lambda: "column_1" in shown(view))
+    inputs["delimiter"].value = ","
+    view._reading._nulls.value = "x, y"
+    await until(lambda: len(form.options()) == 4)
+    assert (inputs["header"].value, inputs["delimiter"].value) == (False, ",")
+    assert form.options() == {
+        "delimiter": ",", "header": False, "null_values": ["x", "y"], "decimal": ".",
+    }  # fmt: skip
+    entries._list.children[1].click()
+    await until(lambda: form.reading == {} and "read as 2 columns, 1 row" in shown(view))
+    assert inputs["delimiter"].label == "detected: comma"
+    assert form.code() == 'tw.upload("two.csv", "two")'
+
+
+async def test_a_table_is_chosen_and_then_a_query(export, here):
+    """Columns and first rows follow what is chosen; going back to the tables chooses none."""
+    view = DownloadView(export, follow)
+    view.begin()
+    buttons = view._list._list
+    await until(lambda: "table, 30 rows" in [one.tooltip.rpartition(",")[0] for one in
+                                             buttons.children])  # fmt: skip
+    next(one for one in buttons.children if one.description == "flights").click()
+    await until(lambda: "the first 8 rows" in shown(view))
+    assert view._columns.options == (("id", 0), ("name", 1), ("third", 2))
+    view._columns.value = (0, 2)
+    view._where.value = "third = 0"
+    view._on_where_message(view._where, {"event": "submit"}, [])
+    await until(lambda: export.code().startswith("tw.download(") and "third" in export.source())
+    await until(lambda: "x1" not in shown(view))
+    assert export.columns == ("id", "third")
+    view._kind.value = "query"
+    view._query.value = "SELECT 1 AS one"
+    await until(lambda: export.query == "SELECT 1 AS one")
+    view._first.click()
+    await until(lambda: view._columns.options == (("one", 0),))
+    view._format.value = "CSV, packed with zstd"
+    await until(lambda: view._file.value == "flights.csv.zst")
+    view._kind.value = "table"
+    await until(lambda: not export.query)
+    view._start.click()
+    await until(lambda: "choose a table, or write a query" in shown(view))
+
+
+async def test_only_the_newest_wish_is_answered():
+    """What was asked for meanwhile waits, the last of it is done, and nothing older is told."""
+    told, begun, go_on = [], threading.Event(), threading.Event()
+
+    def slow():
+        begun.set()
+        go_on.wait()
+        return "slow"
+
+    newest = Newest(LoopHandle(), "try", told.append, lambda error: told.append(error))
+    newest.ask(slow)
+    await until(begun.is_set)
+    newest.ask(lambda: "between")
+    newest.ask(lambda: 1 // 0)
+    go_on.set()
+    await until(lambda: told)
+    assert told == ["ZeroDivisionError: integer division or modulo by zero"]
+
+
+def test_a_printed_form_is_the_call(form, export, capsys):
+    """Where there is no notebook, a form is a line of text."""
+    form._ipython_display_()
+    assert capsys.readouterr().out == (
+        "an upload form, which a notebook shows; in code: tw.upload(..., ...)\n"
+    )
+    export.choose("flights")
+    assert repr(export).endswith('in code: tw.download("flights", "flights.csv")')

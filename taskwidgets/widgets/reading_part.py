@@ -141,7 +141,8 @@ class ReadingPart:
         shown = look.preview
         set_value(self._fault, "")
         many = len(shown.columns)
-        rows = "" if shown.total is None else f", {shown.total:,} rows"
+        total = shown.total
+        rows = "" if total is None else f", {total:,} row{'' if total == 1 else 's'}"
         set_value(
             self._status,
             form_markup.line(f"read as {many:,} column{'' if many == 1 else 's'}{rows}"),
