@@ -34,7 +34,7 @@ class FilePart:
         self._chosen = chosen
         self._base_url: str | None = None  # of the server's; None: the page cannot reach it
         self._listing: Newest[Listing] = Newest(loop, "list a folder", self._show, self._refuse)
-        self._saving: Newest[Path] = Newest(loop, "save a file", self._take, self._refuse)
+        self._saving: Newest[Path] = Newest(loop, "save a file", self._on_saved, self._refuse)
         self._folder = form.folders.root
         self._where = widgets.HTML()
         self._list: EntryList[Entry | None] = EntryList(loop, "Filter", self._open)
@@ -150,8 +150,7 @@ class FilePart:
             path = self._form.folders.inside(str(folder)) / str(name)
         except Exception:  # noqa: BLE001 - it is what a page wrote
             return
-        self._list_folder(path.parent)
-        self._take(path)
+        self._on_saved(path)
 
     def _on_post(self, files: Any) -> None:
         """A file came through the kernel's socket, whole."""
@@ -165,7 +164,10 @@ class FilePart:
             return self._form.folders.save(folder, name, content)
 
         self._saving.ask(save)
-        self._list_folder(folder)
+
+    def _on_saved(self, path: Path) -> None:
+        self._take(path)
+        self._list_folder(path.parent)
 
 
 def _item(entry: Entry) -> Item[Entry | None]:
