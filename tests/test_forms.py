@@ -497,7 +497,7 @@ async def test_a_table_is_chosen_and_then_a_query(export, here):
     view._first.click()
     await until(lambda: view._columns.options == (("one", 0),))
     view._format.value = "CSV, packed with zstd"
-    await until(lambda: view._file.value == "flights.csv.zst")
+    await until(lambda: view._file.value == "query.csv.zst")
     view._kind.value = "table"
     await until(lambda: not export.query)
     view._start.click()

@@ -36,6 +36,7 @@ class DownloadView(FormView):
         self._form = form
         self._relations: list[Listed] = []
         self._counted: dict[Listed, int] = {}
+        self._is_query = False
         self._all: tuple[str, ...] = ()  # the source's columns
         self._path = ""  # the path that the form has, as it was written into the input last
         self._listing: Newest[list[Listed]] = Newest(
@@ -162,22 +163,15 @@ class DownloadView(FormView):
     def gather(self) -> None:
         """Take over what stands in the inputs."""
         is_query = self._kind.value == "query"
-        show(self._tables, not is_query)
-        show(self._queries, is_query)
-        if is_query:
-            query = self._query.value
-            if query != self._form.query or self._form.table is not None:
-                self._form.ask(query)
-                self._renew_columns(())
-                self._write_path()
-            show(self._what, bool(query.strip()))
-            show(self._target, bool(query.strip()))
-        elif self._form.query:
-            self._form.query = ""
+        if self._is_query is not is_query:
+            self._is_query = is_query
+            self._begin_anew()
+        if is_query and self._query.value != self._form.query:
+            self._form.ask(self._query.value)
             self._renew_columns(())
-            show(self._what, False)
-            show(self._target, False)
-            set_value(self._words, "")
+            self._write_path()
+            show(self._what, bool(self._form.query.strip()))
+            show(self._target, bool(self._form.query.strip()))
         kept = self._columns.value
         whole = len(kept) == len(self._all)
         self._form.columns = None if whole else tuple(self._all[place] for place in kept)
@@ -187,15 +181,29 @@ class DownloadView(FormView):
             self._path = self._form.path = self._file.value
             self._format.value = self._form.format
 
+    def _begin_anew(self) -> None:
+        """Another kind of source: nothing that was said of the last one holds for it."""
+        show(self._tables, not self._is_query)
+        show(self._queries, self._is_query)
+        self._form.table, self._form.query, self._form.path = None, "", ""
+        self._where.value = ""
+        self._renew_columns(())
+        self._looking.forget()
+        for one in (self._words, self._status, self._rows_fault, self._rows):
+            set_value(one, "")
+        self._write_path()
+        show(self._what, False)
+        show(self._target, False)
+
     def _write_path(self) -> None:
-        if self._format.value != self._form.format:
+        if self._form.path and self._format.value != self._form.format:
             self._form.pack(self._format.value)
         self._path = self._form.path
         if self._file.value != self._path:
             self._file.value = self._path
 
     def _on_format(self) -> None:
-        if self._format.value != self._form.format:
+        if self._form.path and self._format.value != self._form.format:
             self._form.pack(self._format.value)
             self._write_path()
             self.show_code()
