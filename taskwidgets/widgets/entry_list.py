@@ -15,7 +15,7 @@ from taskwidgets.widgets.traits import free_route, set_value
 __all__ = ["EntryList", "Item"]
 
 MOST_SHOWN = 50  # entries; a filter finds the others
-STEP = 10  # buttons that are made in one go, so that the loop is not held
+STEP = 6  # buttons that are made in one go, so that the loop is not held
 
 ValueT = TypeVar("ValueT")
 

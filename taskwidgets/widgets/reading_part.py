@@ -21,7 +21,7 @@ __all__ = ["ReadingPart"]
 
 TYPING = 0.25  # seconds in which changes are gathered before the file is looked at again
 MOST_TYPES = 60  # columns whose types can be chosen here
-STEP = 6  # inputs that are made in one go, so that the loop is not held
+STEP = 4  # inputs that are made in one go, so that the loop is not held
 
 DETECTED = "as detected"
 CHOICES: dict[str, tuple[str, list[tuple[str, Any]]]] = {
