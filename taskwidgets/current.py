@@ -10,6 +10,7 @@ from typing import Literal
 from sqlalchemy.engine import URL, Connection, Engine
 
 from taskwidgets.dashboard import Dashboard
+from taskwidgets.forms import DownloadForm, UploadForm, or_form
 from taskwidgets.runtime.job import Job
 from taskwidgets.runtime.store import JobSpec
 from taskwidgets.workspace import Workspace
@@ -66,6 +67,7 @@ def _workspace(workspace: Workspace | None) -> Workspace:
     return _current
 
 
+@or_form(lambda workspace: UploadForm(_workspace(workspace)))
 def upload(
     source: str | Path,
     table: str,
@@ -87,6 +89,8 @@ def upload(
     **reading: object,
 ) -> Job:
     """Load a CSV file into a table; starts at once and returns the Job.
+
+    With no arguments, a notebook shows a form that asks for everything.
 
     ``source``: the file's path. ``table``: ``"flights"``, ``"schema.table"``, or quoted as in SQL,
     case kept. ``if_exists``: what to do with an existing table, as in pandas.DataFrame.to_sql.
@@ -121,6 +125,7 @@ def upload(
     )  # fmt: skip
 
 
+@or_form(lambda workspace: DownloadForm(_workspace(workspace)))
 def download(
     source: str,
     path: str | Path,
@@ -137,6 +142,8 @@ def download(
     workspace: Workspace | None = None,
 ) -> Job:
     """Export a table or a query into a CSV file; starts at once and returns the Job.
+
+    With no arguments, a notebook shows a form that asks for everything.
 
     ``source``: the name of a table or view (``"flights"``, ``"schema.table"``, quoted as in SQL),
     or a SELECT, WITH, VALUES or TABLE query, which is run in a read-only transaction. ``path``: the
