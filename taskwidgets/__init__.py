@@ -3,6 +3,7 @@
 from taskwidgets.current import connect, download, jobs, resume, upload
 from taskwidgets.decorator import job
 from taskwidgets.errors import JobFailed, JobTerminated, TaskwidgetsError
+from taskwidgets.http import extension_points as _jupyter_server_extension_points  # noqa: F401
 from taskwidgets.previews import preview
 from taskwidgets.runtime.job import Job
 from taskwidgets.runtime.progress import Progress
