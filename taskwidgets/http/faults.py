@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,6 @@ from taskwidgets.errors import (
     JobNotFound,
     JobOwned,
     LoginRefused,
-    OptionError,
     RightsMissing,
     SchemaTooNew,
     ServerUnreachable,
@@ -86,10 +86,10 @@ class Fault:
         return {"error": error}
 
 
-def fault_of(error: Exception, fields: tuple[str, ...] = ()) -> Fault | None:
+def fault_of(error: Exception, given: Mapping[str, Any]) -> Fault | None:
     """What to answer to an error; None for one that nobody expected.
 
-    ``fields``: those that the request could have, one of which may be at fault.
+    ``given``: the fields of the request, one of which may be at fault.
     """
     text = str(error)
     match error:
@@ -105,11 +105,12 @@ def fault_of(error: Exception, fields: tuple[str, ...] = ()) -> Fault | None:
             code = error_code(type(error.error))
             return Fault(409, code, text, state=error.state, job_id=error.error.job_id)
         case TaskwidgetsError():
+            status = _status(error)
             return Fault(
-                _status(error),
+                status,
                 error_code(type(error)),
                 text,
-                _field(error, fields),
+                _field(error, given) if status == 422 or isinstance(error, TargetError) else None,
                 job_id=getattr(error, "job_id", None),
             )
     return None
@@ -124,18 +125,33 @@ def _status(error: TaskwidgetsError) -> int:
     return 422
 
 
-def _field(error: TaskwidgetsError, fields: tuple[str, ...]) -> str | None:
-    """The field that an error is about, as far as can be told."""
+def _field(error: TaskwidgetsError, given: Mapping[str, Any]) -> str | None:
+    """The field that an error is about, as far as can be told; ``given`` is what was sent."""
     if isinstance(error, SourceError):
-        return "source" if "source" in fields else None
+        return "source" if "source" in given else None
     if isinstance(error, TargetError):
-        return next((name for name in ("table", "path") if name in fields), None)
-    if isinstance(error, OptionError):
-        # Such an error names its argument, mostly as its first word.
+        return next((name for name in ("table", "path") if name in given), None)
+    # Such an error mostly names its argument, and as its first word; else it repeats the value.
+    text = str(error)
+    for words in (lambda name: [name], lambda name: sorted(_texts(given[name]))):
         found = [
             (match.start(), name)
-            for name in fields
-            if (match := re.search(rf"(?<!\w){name}(?!\w)", str(error)))
+            for name in given
+            for word in words(name)
+            if (match := re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text))
         ]
-        return min(found)[1] if found else None
+        if found:
+            return min(found)[1]
     return None
+
+
+def _texts(value: object) -> set[str]:
+    """All texts in a value that say something."""
+    match value:
+        case str():
+            return {value} - {""}
+        case Mapping():
+            return {text for pair in value.items() for one in pair for text in _texts(one)}
+        case list() | tuple():
+            return {text for one in value for text in _texts(one)}
+    return set()

@@ -96,14 +96,16 @@ class RouteHandler(_Handler):
         files = Files(Path(root), bool(manager.allow_hidden))
         query, body, service = self.request.query, self.request.body, self._service
 
+        given: dict[str, Any] = {}
+
         def act() -> str:
-            given = _given(route, query, body, path)
-            return _dumped(route.act(service, files, given))
+            given.update(_given(route, query, body, path))
+            return _dumped(route.act(service, files, dict(given)))
 
         try:
             answer = await service.answer(act, begins=route.begins)
         except Exception as error:
-            fault = fault_of(error, tuple(route.fields.schemas))
+            fault = fault_of(error, given)
             if fault is None:
                 raise
             scrubbed = Fault(**{**vars(fault), "message": files.scrubbed(fault.message)})
