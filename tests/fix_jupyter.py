@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import secrets
 import shutil
 import signal
@@ -22,6 +23,7 @@ from fix_databases import Look, new_database, run_sql
 from fix_files import write_many
 from fix_scripts import ROOT, environment
 from fix_servers import plain, wait_until
+from jupyter_server.auth import Authorizer
 
 from taskwidgets import Workspace
 from taskwidgets.embedded import EmbeddedServer
@@ -72,6 +74,7 @@ class JupyterServer:
             JUPYTER_DATA_DIR=str(home / "data"),
             JUPYTER_RUNTIME_DIR=str(self.runtime),
             IPYTHONDIR=str(home / "ipython"),
+            PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
             PYTHONDONTWRITEBYTECODE="1",
         )
         self.process: subprocess.Popen[bytes] | None = None
@@ -150,6 +153,11 @@ class JupyterServer:
         assert answer.status == 200, (answer, self.log.read_text()[-3000:])
         return answer.body
 
+    def ok_created(self, answer: Answer) -> Any:
+        """The body of an answer that has made something."""
+        assert answer.status == 201, (answer, self.log.read_text()[-3000:])
+        return answer.body
+
     def upload(self, source: str, table: str, **options: Any) -> dict[str, Any]:
         return self.ok(self.post("upload/start", {"source": source, "table": table, **options}))
 
@@ -167,6 +175,13 @@ class JupyterServer:
     def wait_for_rows(self, job_id: int, rows: int = 1) -> None:
         """Return when so many rows are committed."""
         wait_until(lambda: self.job(job_id)["progress"]["rows"] >= rows, f"for rows of {job_id}")
+
+
+class ReadOnlyAuthorizer(Authorizer):
+    """Lets everybody look at taskwidgets' jobs, and nobody act on them."""
+
+    def is_authorized(self, handler: object, user: object, action: str, resource: str) -> bool:
+        return resource != "taskwidgets" or action == "read"
 
 
 def find_curl() -> str:
