@@ -5,14 +5,16 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import queue
 import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,8 @@ import pytest
 from fix_databases import Look, new_database, run_sql
 from fix_files import write_many
 from fix_scripts import ROOT, environment
-from fix_servers import plain, wait_until
+from fix_servers import PATIENCE, plain, wait_until
+from jupyter_client import BlockingKernelClient
 from jupyter_server.auth import Authorizer
 
 from taskwidgets import Workspace
@@ -75,7 +78,6 @@ class JupyterServer:
             JUPYTER_RUNTIME_DIR=str(self.runtime),
             IPYTHONDIR=str(home / "ipython"),
             PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
-            PYTHONDONTWRITEBYTECODE="1",
         )
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -177,6 +179,76 @@ class JupyterServer:
         wait_until(lambda: self.job(job_id)["progress"]["rows"] >= rows, f"for rows of {job_id}")
 
 
+class Kernel:
+    """A notebook's kernel, started by the server; cells are run as a front end does."""
+
+    def __init__(self, server: JupyterServer, notebook: str) -> None:
+        (server.root / notebook).parent.mkdir(parents=True, exist_ok=True)
+        self._server = server
+        session = server.ok_created(
+            server.request(
+                "POST",
+                "/api/sessions",
+                {"path": notebook, "name": "", "type": "notebook", "kernel": {"name": "python3"}},
+            )
+        )
+        self._session, self.id = session["id"], session["kernel"]["id"]
+        self._shown: list[str] = []
+        self._client = self._connect()
+
+    def _connect(self) -> BlockingKernelClient:
+        file = self._server.runtime / f"kernel-{self.id}.json"
+        client = BlockingKernelClient(connection_file=str(file))
+        client.load_connection_file()
+        client.start_channels()
+        deadline = time.monotonic() + 2 * PATIENCE
+        while True:
+            try:
+                client.wait_for_ready(timeout=PATIENCE)
+                return client
+            except RuntimeError:  # a heartbeat that is late, as everything on a busy machine
+                assert time.monotonic() < deadline, self._server.log.read_text()[-3000:]
+
+    def run(self, code: str) -> str:
+        """Run a cell to its end; what it prints. Fails with its traceback."""
+        asked = self._client.execute(code, store_history=False)
+        printed: list[str] = []
+        while True:
+            message = self._client.get_iopub_msg(timeout=2 * PATIENCE)
+            kind, content = message["msg_type"], message["content"]
+            self._note(message)
+            if message["parent_header"].get("msg_id") != asked:
+                continue
+            assert kind != "error", "\n".join(content["traceback"])
+            if kind == "stream" and content["name"] == "stdout":
+                printed.append(content["text"])
+            if kind == "status" and content["execution_state"] == "idle":
+                return "".join(printed)
+
+    def _note(self, message: dict[str, Any]) -> None:
+        self._shown.append(str(message["content"].get("data", {}).get("text/plain", "")))
+
+    def see(self, text: str) -> None:
+        """Return when an output that was shown or renewed, by whatever cell, has the text."""
+        deadline = time.monotonic() + PATIENCE
+        while not any(text in shown for shown in self._shown):
+            assert time.monotonic() < deadline, f"{text!r} is not shown, only {self._shown}"
+            with suppress(queue.Empty):
+                self._note(self._client.get_iopub_msg(timeout=1))
+
+    def restart(self) -> None:
+        """What "Restart Kernel" does."""
+        self._client.stop_channels()
+        self._server.ok(self._server.request("POST", f"/api/kernels/{self.id}/restart"))
+        self._client = self._connect()
+
+    def shut_down(self) -> None:
+        """What closing the notebook with its kernel does."""
+        self._client.stop_channels()
+        answer = self._server.request("DELETE", f"/api/sessions/{self._session}")
+        assert answer.status == 204, answer
+
+
 class ReadOnlyAuthorizer(Authorizer):
     """Lets everybody look at taskwidgets' jobs, and nobody act on them."""
 
@@ -219,14 +291,15 @@ def served(tmp_path: Path) -> Iterator[Served]:
     """A factory of servers that a test may ill-treat: ``served(database_url, *options)``."""
     made: list[JupyterServer] = []
 
-    def start(database_url: str, *options: str) -> JupyterServer:
+    def make(database_url: str, *options: str, start: bool = True) -> JupyterServer:
         home = tmp_path / f"jupyter{len(made)}"
         home.mkdir()
         made.append(JupyterServer(home, database_url, *options))
-        made[-1].start()
+        if start:
+            made[-1].start()
         return made[-1]
 
-    yield start
+    yield make
     for one in made:
         one.stop()
 

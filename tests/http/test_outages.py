@@ -8,9 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from fix_databases import Look
 from fix_files import write_many
 from fix_jupyter import SLOW
-from fix_servers import PrivateServer, wait_until
-
-from taskwidgets import Workspace
+from fix_servers import PrivateServer
 
 
 def test_a_database_that_is_away_is_503_until_it_is_back(served, private_server: PrivateServer):
@@ -97,8 +95,7 @@ def test_the_password_is_in_no_answer_and_in_no_log(served, password_server: Pri
     """A URL with a password works from the configuration, and nothing ever repeats it."""
     url = password_server.url(password="hunter2xyz")
     # Only the file has it: the server's own setting is taken before the variable.
-    server = served("postgresql://nobody@127.0.0.1:1/nowhere")
-    server.stop()
+    server = served("postgresql://nobody@127.0.0.1:1/nowhere", start=False)
     (server.root.parent / "config" / "jupyter_taskwidgets_config.json").write_text(
         f'{{"TaskwidgetsExtension": {{"database_url": "{url}"}}}}'
     )
@@ -164,26 +161,3 @@ def test_many_requests_at_once_are_all_answered(served, database_url, look: Look
     for number in range(4):
         assert look.one(f"SELECT count(*) FROM table_{number}") == 400
     assert "Traceback" not in server.log.read_text()
-
-
-def test_jobs_run_in_the_server_and_outlive_a_kernel(served, database_url, look: Look):
-    """A job that was started over HTTP goes on while kernels come and go."""
-    server = served(database_url)
-    write_many(server.root / "many.csv", 6000)
-    kernel = server.ok_created(server.request("POST", "/api/kernels", {}))["id"]
-    job_id = server.upload("many.csv", "many", workers=1, max_rate=2 * SLOW)["id"]
-    server.wait_for_rows(job_id)
-    assert server.request("DELETE", f"/api/kernels/{kernel}").status == 204
-    server.ok_created(server.request("POST", "/api/kernels", {}))
-    rows = server.job(job_id)["progress"]["rows"]
-    server.wait_for_rows(job_id, rows + 1)
-    assert server.job(job_id)["owner"]["pid"] == server.process.pid
-    with_panel = Workspace(database_url)
-    try:
-        job = with_panel.job(job_id)
-        wait_until(lambda: job.progress.rows > rows)
-        job.terminate()
-        wait_until(lambda: str(job.state) == "terminated")
-    finally:
-        with_panel.close()
-    assert not look.exists("many")
