@@ -159,9 +159,12 @@ def resume(
     take_over: bool = False,
     workers: int | None = None,
     max_rate: float | None = None,
+    where: Where = "kernel",
     workspace: Workspace | None = None,
 ) -> Job:
     """Go on with a job from its last checkpoint, in this process; returns the Job.
+
+    ``where="server"``: in the Jupyter server that started this kernel, as for ``upload``.
 
     Where its termination was cut off, that is what goes on: nothing else can come of the job then.
 
@@ -169,7 +172,7 @@ def resume(
     fenced, whatever it does later is not written. Raises JobNotFound, JobOwned (naming who runs
     it), or IllegalTransition when it is completed or terminated.
     """
-    return _workspace(workspace).resume(
+    return starter(_workspace(workspace), where).resume(
         job_id, take_over=take_over, workers=workers, max_rate=max_rate
     )
 

@@ -16,19 +16,24 @@ from taskwidgets.workspace import Workspace
 __all__ = ["Where", "starter"]
 
 Where = Literal["kernel", "server"]
+KINDS = frozenset(
+    {"upload", "download"}
+)  # of jobs that a server can run: all they need is recorded
 
 
 class Starter(Protocol):
-    """What begins a transfer."""
+    """What begins transfers, and goes on with them."""
 
     @property
     def upload(self) -> Callable[..., Job]: ...
     @property
     def download(self) -> Callable[..., Job]: ...
+    @property
+    def resume(self) -> Callable[..., Job]: ...
 
 
 def starter(workspace: Workspace, where: str) -> Starter:
-    """What begins a transfer ``where`` it is to run; OptionError for any other place."""
+    """What begins jobs ``where`` they are to run; OptionError for any other place."""
     if where == "kernel":
         return workspace
     if where == "server":
@@ -60,6 +65,19 @@ class Handover:
             server, "download", {**options, "source": source, "path": _relative(server, path)}
         )
 
+    def resume(self, job_id: int, **options: Any) -> Job:
+        """Go on with an upload or a download in the server."""
+        server = self._server()
+        job = self._workspace.job(job_id)
+        if job.kind not in KINDS:
+            raise OptionError(
+                f"job {job_id} is of the kind {job.kind}, whose function only a kernel has; leave "
+                "where out"
+            )
+        given = {name: value for name, value in options.items() if value is not None}
+        answer = server.request("POST", f"{job.kind}/resume", {**given, "job_id": job_id})
+        return self._handed(server, job.kind, answer)
+
     def _server(self) -> NotebookServer:
         server = find_server()
         if server is None:
@@ -85,7 +103,10 @@ class Handover:
             raise OptionError(
                 f"what is handed to the server must be plain values: {error}"
             ) from None
-        answer = server.request("POST", f"{kind}/start", given)
+        return self._handed(server, kind, server.request("POST", f"{kind}/start", given))
+
+    def _handed(self, server: NotebookServer, kind: str, answer: dict[str, Any]) -> Job:
+        """The handle of a job that the server has begun."""
         job = self._workspace.job(int(answer["id"]))
         # Its driver is the server's: begun again from here, it goes on there.
         job.resumed_by(partial(server.request, "POST", f"{kind}/resume", {"job_id": job.id}))

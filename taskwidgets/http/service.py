@@ -27,6 +27,7 @@ from taskwidgets.runtime.job import Job
 from taskwidgets.runtime.states import FINAL, OWNED
 from taskwidgets.runtime.store import JobRecord
 from taskwidgets.runtime.threads import LoopHandle
+from taskwidgets.tabular.source import check_readable
 from taskwidgets.workspace import URL_VARIABLE, Workspace
 
 __all__ = ["Service"]
@@ -173,9 +174,9 @@ class Service:
 
     def upload(self, files: Files, *, source: str, **options: Any) -> dict[str, Any]:
         """Begin to load a file, or go on with it."""
-        path = files.locate(source, "source")
-        job = self.workspace().upload(path, **options)
-        return self._begun(job, files)
+        # One file that is there: never a pattern, whose matches nobody would have looked at.
+        path = check_readable(files.locate(source, "source"))
+        return self._begun(self.workspace().upload(path, **options), files)
 
     def download(self, files: Files, *, path: str, **options: Any) -> dict[str, Any]:
         """Begin to export into a file, or go on with it."""

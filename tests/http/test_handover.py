@@ -67,6 +67,41 @@ def test_a_job_goes_on_while_its_kernel_is_restarted(
     assert again.splitlines()[-1] == f"already loaded: job {job_id} 60000"
 
 
+def test_a_paused_job_is_resumed_in_the_server(
+    server: JupyterServer, numbers_table, kernel: Kernel
+):
+    """A job that the kernel ran itself goes on in the server; a function stays where it is."""
+    table = numbers_table("changes_places", 30_000)
+    printed = kernel.run(
+        f"""
+import taskwidgets as tw
+job = tw.download("{table}", "places.csv", workers=1, max_rate={SLOW})
+job.pause()
+job.join(None)
+print(job.id, job.state, job.owner.pid)
+job = tw.resume(job.id, where="server", max_rate=1e9)
+print((await job).rows_loaded, job.owner.pid)
+
+@tw.job
+async def mine(run):
+    raise ValueError("no")
+try:
+    await mine()
+except tw.JobFailed as failed:
+    try:
+        tw.resume(failed.job_id, where="server")
+    except ValueError as error:
+        print(error)
+"""
+    ).splitlines()
+    _, state, kernel_pid = printed[0].split()
+    rows, server_pid = printed[1].split()
+    assert (state, rows) == ("paused", "30000")
+    assert int(server_pid) == server.process.pid != int(kernel_pid)
+    assert "only a kernel has" in printed[2]
+    assert len((server.root / "folder" / "places.csv").read_text().splitlines()) == 30_001
+
+
 def test_a_job_goes_on_when_its_kernel_is_shut_down(server: JupyterServer, numbers_table):
     """An export that was handed over is finished by the server after the notebook is closed."""
     table = numbers_table("handed_export", 60_000)
@@ -127,8 +162,9 @@ attempt("data.csv", "t")
     assert "TASKWIDGETS_DATABASE_URL" in said[-1]
 
 
-def test_a_script_has_no_server(workspace: Workspace, csv_file):
+def test_a_script_has_no_server(workspace: Workspace, csv_file, monkeypatch):
     """In a plain process the error says that no server has started it; no other place exists."""
+    monkeypatch.delenv("JPY_PARENT_PID", raising=False)  # the tests may be run in a notebook
     path = csv_file("a", "1")
     with pytest.raises(NotebookServerError, match="leave where out"):
         upload(path, "t", where="server", workspace=workspace)
