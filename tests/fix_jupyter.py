@@ -119,6 +119,13 @@ class JupyterServer:
             for child in psutil.wait_procs(left, timeout=10)[1]:
                 child.kill()
 
+    def kill(self) -> None:
+        """End it as a crash does."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+        self.process = None
+
     # ------------------------------------------------------------------ over HTTP
 
     def request(
@@ -266,18 +273,18 @@ def find_curl() -> str:
 Served = Callable[..., JupyterServer]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def http_database_url(embedded_server: EmbeddedServer, template: str) -> Iterator[str]:
-    """A migrated database that the tests of a file share."""
+    """The database of the server that many tests share."""
     with new_database(embedded_server.url, template) as url:
         yield plain(url)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(
     http_database_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[JupyterServer]:
-    """A running server, shared by the tests of a file."""
+    """A running server, shared by all tests that leave it as it is: each start takes seconds."""
     made = JupyterServer(tmp_path_factory.mktemp("jupyter"), http_database_url)
     try:
         made.start()

@@ -50,14 +50,18 @@ def test_without_jupyter_server_the_package_works(run_script, database_url, csv_
 
 
 def test_without_a_url_the_server_has_the_embedded_postgres(tmp_path):
-    """It is started at the first request, brought up again when it died, and ended at the end."""
+    """It is started at the first request, brought up again when it died, and ended at the end.
+
+    This server shows hidden files, so that they are loaded as any other.
+    """
     base = make_base()
-    server = JupyterServer(tmp_path, "")
+    server = JupyterServer(tmp_path, "", "--ContentsManager.allow_hidden=True")
     server.environment["TASKWIDGETS_HOME"] = str(base / "home")
     try:
         server.start()
-        (server.root / "a.csv").write_text("a\n1\n")
-        job_id = server.upload("a.csv", "a")["id"]
+        (server.root / ".data").mkdir()
+        (server.root / ".data" / "a.csv").write_text("a\n1\n")
+        job_id = server.upload(".data/a.csv", "a")["id"]
         server.wait_for(job_id, "completed")
         (pid_file,) = (base / "home").rglob("postmaster.pid")
         postmaster = psutil.Process(int(pid_file.read_text().split("\n")[0]))

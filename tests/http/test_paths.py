@@ -187,12 +187,3 @@ def test_answers_know_no_absolute_path(server: JupyterServer, rows_file):
     for answer in answers:
         assert str(server.root) not in json.dumps(answer.body), answer
     assert "plain/file.csv" in server.job(failing)["error"]
-
-
-def test_a_server_may_show_hidden_files(served, database_url):
-    """Where the server allows hidden files, they are loaded as any other."""
-    server = served(database_url, "--ContentsManager.allow_hidden=True")
-    (server.root / ".data").mkdir()
-    (server.root / ".data" / "file.csv").write_text("a\n1\n")
-    job = server.upload(".data/file.csv", "was_hidden")
-    assert server.wait_for(job["id"], "completed")["receipt"]["rows_loaded"] == 1

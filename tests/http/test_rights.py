@@ -15,7 +15,7 @@ ADDRESSES = [
 ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cookies(server: JupyterServer) -> dict[str, str]:
     """What a browser has after a login by token: the cookies of login and of XSRF."""
     answer = server.request("GET", f"/login?token={server.token}&next=%2Fapi%2Fstatus", token=False)
