@@ -77,3 +77,10 @@ def load_ipython_extension(ipython: Any) -> None:
 
     _fetch()
     load(ipython)
+
+
+def _jupyter_server_extension_points() -> list[dict[str, Any]]:
+    """What Jupyter Server asks a package for."""
+    from taskwidgets.http import extension_points
+
+    return extension_points()

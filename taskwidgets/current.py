@@ -11,6 +11,7 @@ from sqlalchemy.engine import URL, Connection, Engine
 
 from taskwidgets.dashboard import Dashboard
 from taskwidgets.forms import DownloadForm, UploadForm, or_form
+from taskwidgets.handover import Where, starter
 from taskwidgets.runtime.job import Job
 from taskwidgets.runtime.store import JobSpec
 from taskwidgets.workspace import Workspace
@@ -85,6 +86,7 @@ def upload(
     workers: int | None = None,
     max_rate: float | None = None,
     again: bool = False,
+    where: Where = "kernel",
     workspace: Workspace | None = None,
     **reading: object,
 ) -> Job:
@@ -107,7 +109,10 @@ def upload(
     ``max_rejects`` of them (a number, or a fraction of all rows), and loads the rest.
     ``workers``: connections that COPY at once, by default as many as the machine has cores, 4 at
     most. ``max_rate``: bytes per second, for a database that others use; ``job.max_rate`` changes
-    it while the job runs.
+    it while the job runs. ``where="server"`` hands the job to the Jupyter server that started this
+    kernel: it goes on there while the kernel is restarted or shut down, and is seen and controlled
+    from here. The file must lie below the server's root; NotebookServerError otherwise tells why it
+    cannot be.
 
     The same call again attaches to the job that runs, resumes the one that was paused, interrupted
     or failed, and returns the finished one when neither file nor table has changed since.
@@ -117,7 +122,7 @@ def upload(
     the end makes it the target, or appends its rows. Raises, before anything is created:
     SourceError, TargetExists, TargetMismatch, RightsMissing, OptionError, JobOwned.
     """
-    return _workspace(workspace).upload(
+    return starter(_workspace(workspace), where).upload(
         source, table, if_exists=if_exists, on_error=on_error, types=types, delimiter=delimiter,
         quotechar=quotechar, encoding=encoding, header=header, null_values=null_values,
         names=names, workers=workers, max_rate=max_rate, again=again, max_rejects=max_rejects,
@@ -139,6 +144,7 @@ def download(
     workers: int | None = None,
     max_rate: float | None = None,
     again: bool = False,
+    where: Where = "kernel",
     workspace: Workspace | None = None,
 ) -> Job:
     """Export a table or a query into a CSV file; starts at once and returns the Job.
@@ -151,13 +157,13 @@ def download(
     file until the new one is whole. ``delimiter``, ``null_value``, ``header``, ``quote_all``: as
     Postgres' COPY has them. ``escape_formulas``: text that begins with =, +, - or @ gets an
     apostrophe in front, for those who open the file in a spreadsheet. ``workers``, ``max_rate``
-    (bytes per second) and ``again``: as for ``upload``.
+    (bytes per second), ``again`` and ``where``: as for ``upload``.
 
     The file has the very bytes of ``COPY (SELECT * FROM table) TO STDOUT WITH (FORMAT csv,
     HEADER)`` in one snapshot. Raises, before anything is created: SourceError, TargetExists,
     TargetError, RightsMissing, OptionError, JobOwned.
     """
-    return _workspace(workspace).download(
+    return starter(_workspace(workspace), where).download(
         source, path, if_exists=if_exists, delimiter=delimiter, null_value=null_value,
         header=header, quote_all=quote_all, escape_formulas=escape_formulas, workers=workers,
         max_rate=max_rate, again=again,
@@ -175,9 +181,12 @@ def resume(
     take_over: bool = False,
     workers: int | None = None,
     max_rate: float | None = None,
+    where: Where = "kernel",
     workspace: Workspace | None = None,
 ) -> Job:
     """Go on with a job from its last checkpoint, in this process; returns the Job.
+
+    ``where="server"``: in the Jupyter server that started this kernel, as for ``upload``.
 
     Where its termination was cut off, that is what goes on: nothing else can come of the job then.
 
@@ -185,7 +194,7 @@ def resume(
     fenced, whatever it does later is not written. Raises JobNotFound, JobOwned (naming who runs
     it), or IllegalTransition when it is completed or terminated.
     """
-    return _workspace(workspace).resume(
+    return starter(_workspace(workspace), where).resume(
         job_id, take_over=take_over, workers=workers, max_rate=max_rate
     )
 

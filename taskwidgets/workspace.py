@@ -23,7 +23,7 @@ from taskwidgets.runtime.job import Job
 from taskwidgets.runtime.states import FINAL, OWNED, RESUMABLE, State
 from taskwidgets.runtime.store import JobRecord, JobSpec
 from taskwidgets.runtime.words import percentage
-from taskwidgets.store import listing
+from taskwidgets.store import identity, listing
 from taskwidgets.store.budget import checked_connections
 from taskwidgets.store.database import Database
 from taskwidgets.store.engines import engine_url
@@ -101,6 +101,16 @@ class Workspace:
     def is_on_database_of(self, other: Workspace) -> bool:
         """Whether both are on the same database, by the same URL."""
         return self._database.url == other._database.url
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for workspaces on the same database, in whatever process; asks the database."""
+        return identity.fingerprint(self._database)
+
+    @property
+    def running(self) -> int:
+        """How many jobs this process is at work on; asks nobody."""
+        return sum(job.runs_here for job in list(self._jobs.values()))
 
     def __repr__(self) -> str:
         return f"<Workspace: {address(self._database.url)}>"
@@ -235,10 +245,12 @@ class Workspace:
         One that another process runs is shown as that process leaves it: its pause() and
         terminate() are requests, which its owner hears within a second.
         """
-        with self._lock:
-            job = self._jobs.get(job_id)
-            if job is None:
-                job = self._handle(self._store.record(job_id), _checked_workers(None), None)
+        job = self._jobs.get(job_id)  # without the lock: a call may be planning for seconds
+        if job is None:
+            with self._lock:
+                job = self._jobs.get(job_id)
+                if job is None:
+                    job = self._handle(self._store.record(job_id), _checked_workers(None), None)
         job.follow()
         return job
 
