@@ -6,6 +6,10 @@
 Writes results.csv, results.md and results.png: of a whole run beside this file, of a --quick one
 or of a choice into benchmarks/data. What each peer has moved is compared with what it was given;
 a peer that fails or loses something has its error in the table, and the exit code is 1.
+
+The other programs in this folder measure one thing each, and print it: latencies.py, rejects.py,
+reach.py (pause from another process), jobs.py (a million jobs), detection.py; report.py draws the
+picture anew.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import common
 import latencies
@@ -121,7 +126,8 @@ class Bench:
         if self._parts > 1:
             self._part = self._load(data_set.file(1), "bench_part")
         self._one = self._load(head(self._whole.path), "bench_one")
-        self._proven: set[str] = set()
+        self._proven: set[str] = set()  # digests of files whose contents have been compared
+        self._sizes: dict[str, int] = {}
         rows = self._whole.contents[0]
         size = self._whole.path.stat().st_size
         print(f"{name}: {size / 1e6:,.0f} MB, {rows:,} rows, {len(self._types)} columns")
@@ -167,11 +173,10 @@ class Bench:
                 self._keep(direction, peer, number, "memory", taken.memory, "MiB", **keep)
 
     def _keep(
-        self, part: str, peer: Peer, number: int, measure: str, value: float, unit: str, **more: object
+        self, part: str, peer: Peer, number: int, measure: str, value: float, unit: str, **more: Any
     ) -> None:
-        self._results.add(
-            Value(part, self._name, peer.name, number, measure, value, unit, **more)  # type: ignore[arg-type]
-        )
+        value_of = Value(part, self._name, peer.name, number, measure, value, unit, **more)
+        self._results.add(value_of)
 
     def _upload(self, peer: Peer, given: Given) -> tuple[Turn, int]:
         for table in (TABLE, TINY):
@@ -193,20 +198,29 @@ class Bench:
     def _download(self, peer: Peer, given: Given) -> tuple[Turn, int]:
         folder = self._folder if peer.is_at_server else FOLDER
         path, tiny = folder / "out.csv", folder / "out-tiny.csv"
+        size = self._exported(given)
         common.settle(self._engine)
-        size = given.path.stat().st_size
         try:
             taken = take_turn(
                 "download", peer.name, self._task(given.table, path, size),
                 self._task(self._one.table, tiny, 100), self._engine,
             )  # fmt: skip
             if not peer.is_file_only:
-                size = path.stat().st_size
                 self._prove(path, given)
         finally:
             path.unlink(missing_ok=True)
             tiny.unlink(missing_ok=True)
         return taken, size
+
+    def _exported(self, given: Given) -> int:
+        """The bytes of the table as COPY writes it."""
+        if given.table not in self._sizes:
+            path = FOLDER / "out.csv"
+            common.psql(self._url, f"\\copy {given.table} to '{path}' csv header")
+            self._sizes[given.table] = path.stat().st_size
+            self._prove(path, given)
+            path.unlink()
+        return self._sizes[given.table]
 
     def _task(self, table: str, path: Path, size: int) -> Task:
         return Task(self._url, table, str(path), self._types, size)

@@ -21,7 +21,14 @@ import taskwidgets as tw
 from taskwidgets.embedded import join, wheel_binaries
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("taskwidgets", "psycopg2-binary", "pandas", "adbc-driver-postgresql", "pyarrow", "duckdb")
+PACKAGES = (
+    "taskwidgets",
+    "psycopg2-binary",
+    "pandas",
+    "adbc-driver-postgresql",
+    "pyarrow",
+    "duckdb",
+)
 
 
 @contextlib.contextmanager

@@ -146,10 +146,10 @@ def _narrow(path: Path, parts: int) -> None:
 DATA_SETS = {
     made.name: made
     for made in (
-        DataSet("flights", "flights: 19 columns", _flights),
-        DataSet("wide", "wide: 200 columns", _wide),
-        DataSet("text", "text: long, with quoted newlines", _text),
-        DataSet("narrow", "narrow: 2 integers", _narrow),
+        DataSet("flights", "19 columns", _flights),
+        DataSet("wide", "200 columns", _wide),
+        DataSet("text", "long, with quoted newlines", _text),
+        DataSet("narrow", "2 integers", _narrow),
     )
 }
 

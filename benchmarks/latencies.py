@@ -47,7 +47,7 @@ async def first_row_and_terminate(start: Start) -> Told:
     for _ in range(STARTS):
         began = time.perf_counter()
         job = start()
-        while not job.progress.rows and job.state not in ENDS:
+        while not job.progress.rows and job.state not in ENDS:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         first.append((time.perf_counter() - began) * 1000)
         with contextlib.suppress(tw.TaskwidgetsError):  # it may be done already
@@ -130,7 +130,7 @@ def panel(direction: str, url: str, path: str, table: str) -> Told:
         while True:
             message = client.get_iopub_msg(timeout=600)
             content = message["content"]
-            kind = message["msg_type"]
+            kind, of_it = message["msg_type"], message["parent_header"].get("msg_id") == number
             if kind == "comm_msg" and content["data"].get("method") == "update":
                 updates[content["comm_id"]] += 1
                 sizes.append(len(json.dumps(content)))
@@ -138,9 +138,8 @@ def panel(direction: str, url: str, path: str, table: str) -> Told:
                 printed += content["text"]
             elif kind == "error":
                 raise RuntimeError("\n".join(content["traceback"]))
-            elif kind == "status" and content["execution_state"] == "idle":
-                if message["parent_header"].get("msg_id") == number:
-                    return printed
+            elif kind == "status" and content["execution_state"] == "idle" and of_it:
+                return printed
 
     try:
         client.wait_for_ready(timeout=60)

@@ -63,9 +63,7 @@ def by_pandas(task: Task) -> None:
 
 def by_server(task: Task) -> None:
     with driver(task.url) as connection:
-        connection.cursor().execute(
-            f"COPY {task.table} TO '{task.path}' WITH (FORMAT csv, HEADER)"
-        )
+        connection.cursor().execute(f"COPY {task.table} TO '{task.path}' WITH (FORMAT csv, HEADER)")
 
 
 def write_alone(task: Task) -> None:

@@ -131,9 +131,7 @@ def _pandas(task: Task, method: Any) -> None:
 
     chunks = pandas.read_csv(task.path, chunksize=PANDAS_CHUNK, dtype_backend="numpy_nullable")
     for frame in chunks:
-        frame.to_sql(
-            task.table, engine(task.url), if_exists="append", index=False, method=method
-        )
+        frame.to_sql(task.table, engine(task.url), if_exists="append", index=False, method=method)
 
 
 def _copy_rows(table: Any, connection: Any, keys: list[str], rows: Iterable[Any]) -> None:
