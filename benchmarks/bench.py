@@ -19,6 +19,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -32,7 +33,7 @@ import peers_download
 import peers_upload
 import report
 from contest import PeerFailed, Turn, take_turn
-from datasets import DATA_SETS, FOLDER, PARTS, column_types, head
+from datasets import DATA_SETS, FOLDER, PARTS, column_types, head, middle
 from peers import Peer, Task
 from results import Results, Value
 
@@ -99,6 +100,7 @@ class Given:
     path: Path
     table: str
     contents: tuple[int, int]  # rows, checksum
+    middle: int  # where one can cut the file
 
 
 class Bench:
@@ -142,7 +144,7 @@ class Bench:
         common.psql(self._url, f"\\copy {table} from '{path}' csv header")
         # Whoever reads a new table first marks its rows as committed: not a contestant's work.
         common.execute(self._engine, f"VACUUM (FREEZE, ANALYZE) {table}")
-        return Given(path, table, common.contents(self._engine, table))
+        return Given(path, table, common.contents(self._engine, table), middle(path))
 
     # -------------------------------------------------------------------- contests
 
@@ -186,10 +188,14 @@ class Bench:
                 common.make_table(self._engine, table, self._types)
         common.settle(self._engine)
         size = given.path.stat().st_size
-        whole = self._task(TABLE, self._reachable(peer, given.path), size)
-        tiny_size = self._one.path.stat().st_size
-        tiny = self._task(TINY, self._reachable(peer, self._one.path), tiny_size)
-        taken = take_turn("upload", peer.name, whole, tiny, self._engine)
+        tasks = [
+            Task(
+                self._url, table, str(self._reachable(peer, moved.path)), self._types,
+                moved.path.stat().st_size, moved.middle,
+            )
+            for table, moved in ((TABLE, given), (TINY, self._one))
+        ]  # fmt: skip
+        taken = take_turn("upload", peer.name, *tasks, self._engine)
         if not peer.is_file_only:
             self._compare(common.contents(self._engine, TABLE), given.contents)
         common.drop_table(self._engine, TABLE)
@@ -199,12 +205,13 @@ class Bench:
         folder = self._folder if peer.is_at_server else FOLDER
         path, tiny = folder / "out.csv", folder / "out-tiny.csv"
         size = self._exported(given)
+        tasks = [
+            Task(self._url, moved.table, str(to), self._types, self._exported(moved), 0)
+            for moved, to in ((given, path), (self._one, tiny))
+        ]
         common.settle(self._engine)
         try:
-            taken = take_turn(
-                "download", peer.name, self._task(given.table, path, size),
-                self._task(self._one.table, tiny, 100), self._engine,
-            )  # fmt: skip
+            taken = take_turn("download", peer.name, *tasks, self._engine)
             if not peer.is_file_only:
                 self._prove(path, given)
         finally:
@@ -221,9 +228,6 @@ class Bench:
             self._prove(path, given)
             path.unlink()
         return self._sizes[given.table]
-
-    def _task(self, table: str, path: Path, size: int) -> Task:
-        return Task(self._url, table, str(path), self._types, size)
 
     def _reachable(self, peer: Peer, path: Path) -> Path:
         """The file, or for the server's account one that it can read."""
@@ -245,7 +249,10 @@ class Bench:
         if digest in self._proven:
             return
         common.make_table(self._engine, BACK, self._types)
-        common.psql(self._url, f"\\copy {BACK} from '{path}' csv header")
+        try:
+            common.psql(self._url, f"\\copy {BACK} from '{path}' csv header")
+        except subprocess.CalledProcessError:
+            raise PeerFailed("its file cannot be loaded back") from None
         self._compare(common.contents(self._engine, BACK), given.contents)
         common.drop_table(self._engine, BACK)
         self._proven.add(digest)

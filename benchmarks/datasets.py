@@ -59,6 +59,19 @@ def head(path: Path) -> Path:
     return short
 
 
+def middle(path: Path) -> int:
+    """Where a record begins after half of the file: a newline outside of quotes ends one."""
+    half, quotes = path.stat().st_size // 2, 0
+    with path.open("rb") as file:
+        while file.tell() < half:
+            quotes += file.read(min(1 << 20, half - file.tell())).count(b'"')
+        for line in iter(file.readline, b""):
+            quotes += line.count(b'"')
+            if quotes % 2 == 0:
+                break
+        return file.tell()
+
+
 # ------------------------------------------------------------------------------ the rows
 
 

@@ -39,6 +39,7 @@ class Task:
     path: str
     types: dict[str, str]
     bytes: int  # of the file
+    middle: int  # where a record begins after half of them
 
     @property
     def columns(self) -> str:

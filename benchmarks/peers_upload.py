@@ -33,7 +33,6 @@ def by_psycopg2(task: Task) -> None:
 
 def by_two_connections(task: Task) -> None:
     """Halves of the file, a thread each; nothing is noted down that one could go on from."""
-    middle, size = _middle(Path(task.path)), Path(task.path).stat().st_size
     faults: list[BaseException] = []
 
     def load(begin: int, end: int, header: str) -> None:
@@ -50,7 +49,7 @@ def by_two_connections(task: Task) -> None:
 
     halves = [
         threading.Thread(target=load, args=arguments)
-        for arguments in ((0, middle, ", HEADER"), (middle, size, ""))
+        for arguments in ((0, task.middle, ", HEADER"), (task.middle, task.bytes, ""))
     ]
     for half in halves:
         half.start()
@@ -70,22 +69,6 @@ class _Stretch(io.RawIOBase):
         piece = self._file.read(min(size, self._left))
         self._left -= len(piece)
         return piece
-
-
-def _middle(path: Path) -> int:
-    """Where the first record begins after half of the file: a newline outside of quotes ends one.
-
-    All bytes of the first half are looked at once, for their quotes.
-    """
-    half, quotes = path.stat().st_size // 2, 0
-    with path.open("rb") as file:
-        while file.tell() < half:
-            quotes += file.read(min(BLOCK, half - file.tell())).count(b'"')
-        for line in file:
-            quotes += line.count(b'"')
-            if quotes % 2 == 0:
-                break
-        return file.tell()
 
 
 def by_adbc(task: Task) -> None:

@@ -38,7 +38,8 @@ Written by `make bench`; the values of each round are in [results.csv](results.c
 - **memory**: what the client has at most, above the same process before it began.
 - All peers take turns, each time in a fresh process that has moved one row before. The table or
   file of each has been compared with the source: rows, and a checksum of all values.
-- The two connections load halves of the file, cut at a record; nothing is noted down on the way.
+- The two connections load halves of the file, cut at a record; where that is has been found before
+  the clock started, and nothing is noted down on the way.
 - taskwidgets and *writing the file alone* end with the file on the disk (fsync); no other export
   does. Files are read from the system's cache, by all.
 - Peers in *italics* are no loaders, but what the machine can do.
@@ -248,7 +249,10 @@ def _draw(tables: Sequence[Table], value: Value, path: Path) -> None:
         axes = grid[rows.index(table.data)][columns.index(table.direction)]
         axes.set_visible(True)
         _chart(axes, table)
-    figure.suptitle("Speed as a ratio to psql \\copy = 1 (longer is faster)", fontsize=14)
+    what = "Speed as a ratio to psql \\copy = 1"
+    if any(table.base is None for table in tables):
+        what = "Speed in MB/s"
+    figure.suptitle(f"{what} (longer is faster)", fontsize=14)
     figure.supxlabel(
         f"{value.machine}; {value.date}, commit {value.commit or 'unknown'}",
         fontsize=8, color="#666666",

@@ -21,8 +21,8 @@ from fix_servers import plain
 from taskwidgets import Workspace
 from taskwidgets.embedded import wheel_binaries
 
-# Seen on two cores with a load of twelve: uploads 0.7 to 1.0 times as fast as psql, downloads 0.8 to
-# 1.0, and 1.0 to 1.9 times the processor time of a csv.reader.
+# Seen on two cores with a load of twelve: uploads 0.7 to 1.0 times as fast as psql, downloads 0.8
+# to 1.0, and 1.0 to 1.9 times the processor time of a csv.reader.
 UPLOAD = 0.5  # times as fast as psql \copy, at least
 DOWNLOAD = 0.35
 PROCESSOR = 3.0  # times what a csv.reader needs, at most
