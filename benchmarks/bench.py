@@ -269,11 +269,17 @@ class Bench:
         """Latencies, the loop's lag, and the panel's messages."""
         given = self._whole
         for direction in ("upload", "download"):
-            for value in latencies.measure(
-                direction, self._url, given.path, given.table, self._name
-            ):
-                self._results.add(value)
-            print(f"  measured what one notices while a transfer runs: {direction}", flush=True)
+            told = f"  what one notices while it runs, {direction}:"
+            try:
+                for value in latencies.measure(
+                    direction, self._url, given.path, given.table, self._name
+                ):
+                    self._results.add(value)
+            except (subprocess.CalledProcessError, RuntimeError) as fault:
+                self.has_failures = True
+                print(f"{told} FAILED: {fault}", flush=True)
+            else:
+                print(f"{told} measured", flush=True)
 
 
 if __name__ == "__main__":

@@ -89,8 +89,8 @@ class Table:
     @property
     def title(self) -> str:
         largest = max(self.standings, key=lambda one: one.rows)
-        what = f"{self.direction.capitalize()} of {self.data} ({DATA_SETS[self.data].title})"
-        return f"{what}, {largest.megabytes:,.0f} MB, {largest.rows:,} rows"
+        size = f"{largest.megabytes:,.0f} MB, {largest.rows:,} rows"
+        return f"{self.direction.capitalize()} of {self.data}: {size}"
 
     def ratio(self, one: Standing) -> float | None:
         return one.speed / self.base.speed if self.base and not one.failure else None
@@ -167,7 +167,8 @@ def _markdown(tables: Sequence[Table], values: Sequence[Value], picture: Path) -
     for direction in PEERS:
         for table in tables:
             if table.direction == direction:
-                lines += [f"## {table.title}", "", *_rows(table), ""]
+                title = f"{table.title}; {DATA_SETS[table.data].title}"
+                lines += [f"## {title}", "", *_rows(table), ""]
     for direction in PEERS:
         of_it = [value for value in values if value.part == f"while {direction}"]
         if of_it:
@@ -277,7 +278,7 @@ def _chart(axes: Any, table: Table) -> None:
             text = "failed"
         is_cut = bar > 0.92 * limit
         axes.text(
-            limit * 0.985 if is_cut else bar + limit * 0.012, place,
+            min(bar, limit) + limit * (-0.012 if is_cut else 0.012), place,
             f"{text} →" if bar > limit else text,
             va="center", ha="right" if is_cut else "left", fontsize=9,
             fontweight="bold" if one.name == OURS else "normal",
