@@ -169,6 +169,8 @@ _HOW_MANY = [
     ),
     Option("max_rate", "Bytes per second at most: 500000, 500kB, 2MB.", _rate, "RATE"),
 ]
+_NAMES = Option("names", "snake: lower case column names that need no quotes in SQL.",
+                _choice("snake"), "HOW", choices=("snake",))  # fmt: skip
 _AGAIN = Option("again", "Start over, also when the same job is there already.", None)
 
 # How a file is written; what is not given is found out.
@@ -200,6 +202,7 @@ UPLOAD = (
     Option("max_rejects", "How many rows may be rejected: 100, 0.05 or 5%.", _limit, "N"),
     Option("types", "A column's Postgres type, as in amount=numeric(10,2), which may be given "
            "again; or text for all.", _types, "COLUMN=TYPE", many=True),
+    _NAMES,
     *_WRITTEN,
     *_HOW_MANY,
     _AGAIN,
@@ -222,6 +225,7 @@ DOWNLOAD = (
 PREVIEW = (
     Option("rows", "How many rows to show.", _whole, "N"),
     Option("full", "Read all of the file, for exact types and the number of rows.", None),
+    _NAMES,
     *_WRITTEN,
 )
 
