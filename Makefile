@@ -3,11 +3,12 @@
 #   make lab     JupyterLab on the quickstart notebook, with the embedded Postgres
 #   make demo    the same job headless, in the terminal
 #   make test    everything that CI runs
-#   make bench   speeds as ratios against other loaders
+#   make bench   speeds against other loaders: benchmarks/results.md, .png and .csv
 #   make docs    the documentation, into site/; `make pictures` makes its pictures anew
 #   make clean   removes the environment and what tools left behind
 #
 # PYTHON=python3.12 chooses another interpreter, VENV=dir another place for the environment;
+# BENCH_OPTIONS="--quick --data text" measures a part (python benchmarks/bench.py --help);
 # TEST_WORKERS=0 runs all tests one after another. Those with a browser are always alone: what they
 # see is a person's view, who would not wait for other tests either. One that fails is tried once
 # more, and named in the report: on a machine that others use, a page may be late.
@@ -16,6 +17,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 LAB_OPTIONS ?=
+BENCH_OPTIONS ?=
 PYTEST_OPTIONS ?=
 TEST_WORKERS ?= 2
 
@@ -34,11 +36,7 @@ test: $(VENV)/.test system-packages
 	$(BIN)/python -m pytest tests/browser tests/notebooks --reruns=1 $(PYTEST_OPTIONS)
 
 bench: $(VENV)/.benchmark
-	$(BIN)/python benchmarks/upload.py
-	$(BIN)/python benchmarks/download.py
-	$(BIN)/python benchmarks/jobs.py
-	$(BIN)/python benchmarks/reach.py
-	$(BIN)/python benchmarks/rejects.py
+	$(BIN)/python benchmarks/bench.py $(BENCH_OPTIONS)
 
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

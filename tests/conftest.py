@@ -18,6 +18,7 @@ pytest_plugins = [
     "fix_poolers",
     "fix_proxy",
     "fix_spools",
+    "fix_jupyter",
 ]
 
 

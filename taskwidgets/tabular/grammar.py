@@ -18,6 +18,8 @@ from taskwidgets.tabular.dialect import Dialect, postgres_encoding
 __all__ = ["Grammar"]
 
 _UNUSED_QUOTE = "\x02"  # what COPY is told to be the quote where a file has none
+# Where nothing stands for NULL, what a short row is filled with: no field can be it.
+_NO_TEXT = "\0"
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class Grammar:
             newline=description.line_terminator or "\n",
             mixed_newlines=not description.line_terminator,
             skip_initial_space=description.skip_initial_space,
-            null_values=description.null_values,
+            null_values=description.null_values or (_NO_TEXT,),
             spaced_rows=spaced_rows,
             converted=converted,
         )

@@ -64,11 +64,11 @@ def plan_files(
             lies, contents = spooled(number - 1, path, kind)
             made_of[number - 1] = {**contents.facts, "path": str(path)}
             notes += [f"{name}: {note}" for note in contents.notes]
-            empty = contents.facts["empty"]
-            known.append({n: type for n, type in contents.types.items() if n not in empty})
         fingerprint = Fingerprint.of(lies)
         if contents is not None:
-            reading = spool_reading(lies, contents.types, keeps_rejects=keeps_rejects)
+            reading = spool_reading(
+                lies, contents.types, options.names, keeps_rejects=keeps_rejects
+            )
         else:
             reading = find_reading(
                 path,
@@ -77,6 +77,13 @@ def plan_files(
                 needs_types=options.types != "text",
                 sample_bytes=sample_bytes,
             )
+        if contents is not None:
+            empty = {
+                column
+                for column, old in zip(reading.columns, reading.header, strict=True)
+                if old in contents.facts["empty"]
+            }
+            known.append({n: type for n, type in reading.inferred.items() if n not in empty})
         places.append(lies)
         first = readings[0][1] if readings else reading
         _check_columns(path, reading.columns, paths[0], first.columns)
@@ -188,4 +195,5 @@ def _light(
         description=reading.description,
         inferred=dict(reading.inferred) if inferred is None else inferred,
         notes=notes,
+        header=reading.header,
     )

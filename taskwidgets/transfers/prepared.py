@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from taskwidgets.runtime.states import State
 from taskwidgets.runtime.store import JobRecord, JobSpec
 from taskwidgets.store import listing
 from taskwidgets.store.jobs import PostgresJobStore
+from taskwidgets.tabular.identifiers import by_column, snake_names
 from taskwidgets.tabular.source import Fingerprint
 from taskwidgets.tabular.types import check_types
 from taskwidgets.transfers import tables
@@ -74,12 +75,18 @@ def prepared_spec(
     if origin.kind not in (FILES, REMOTE):
         refuse_overrides(options, origin)
     columns = origin.columns
+    if columns is not None and options.names == "snake":
+        columns = snake_names(columns)
+    if columns is not None:
+        assert origin.columns is not None
+        wanted = options.types
+        if isinstance(wanted, Mapping):
+            wanted = by_column(wanted, origin.columns, columns, "types")
+        tables.check_types(connection, check_types(wanted, columns))
     if columns is not None and options.source_column is not None:
         columns = (*columns, options.source_column)
     if columns is not None or options.if_exists != "append":
         tables.check_target(connection, target, columns or (), options.if_exists)
-    if origin.columns is not None:
-        tables.check_types(connection, check_types(options.types, origin.columns))
     return JobSpec(
         key=options.key(target),
         kind=KIND,
@@ -97,7 +104,11 @@ def prepared_spec(
 
 def refuse_overrides(options: UploadOptions, origin: Origin) -> None:
     """OptionError for what only delimited text can be told."""
-    told = set(options.overrides) - ({"header"} if origin.kind in (EXCEL, REMOTE, FILES) else set())
+    told = (
+        set(options.overrides)
+        - {"names"}
+        - ({"header"} if origin.kind in (EXCEL, REMOTE, FILES) else set())
+    )
     if told:
         raise OptionError(
             f"{', '.join(sorted(told))}: only delimited text is written in one way or another, "
@@ -303,7 +314,9 @@ class PreparedUpload:
             )
         else:
             refuse_overrides(options, self._origin)
-            reading = spool_reading(path, contents.types, keeps_rejects=keeps_rejects)
+            reading = spool_reading(
+                path, contents.types, options.names, keeps_rejects=keeps_rejects
+            )
             notes = contents.notes
             facts.update(contents.facts)
         origin = replace(self._origin, facts=facts)

@@ -18,6 +18,7 @@ from taskwidgets.tabular.description import Description
 from taskwidgets.tabular.detection.overrides import checked_overrides
 from taskwidgets.tabular.dialect import Dialect, postgres_encoding
 from taskwidgets.tabular.grammar import Grammar
+from taskwidgets.tabular.identifiers import SYSTEM_COLUMNS, by_column
 from taskwidgets.tabular.source import Fingerprint, check_readable
 from taskwidgets.tabular.types import check_types
 from taskwidgets.transfers import tables
@@ -63,6 +64,7 @@ class UploadOptions:
     max_rejects: float | None = None
     source_column: str | None = None  # a column that says where each row comes from
     sheet: str | int | None = None
+    names: str | None = None  # the rule by which columns are renamed
 
     def __post_init__(self) -> None:
         if self.if_exists not in ("fail", "replace", "append"):
@@ -74,7 +76,9 @@ class UploadOptions:
         _check_max_rejects(self.max_rejects, self.on_error)
         _check_source_column(self.source_column)
         try:
-            json.dumps(checked_overrides(self.reading or {}))  # the job's key is made of it
+            json.dumps(
+                checked_overrides({**(self.reading or {}), "names": self.names})
+            )  # the job's key is made of it
         except (TypeError, ValueError) as error:
             if isinstance(error, OptionError):
                 raise
@@ -89,6 +93,7 @@ class UploadOptions:
             "encoding": self.encoding,
             "header": self.header,
             "null_values": self.null_values,
+            "names": self.names,
             **(self.reading or {}),
         }
         return {name: value for name, value in given.items() if value is not None}
@@ -96,7 +101,7 @@ class UploadOptions:
     def key(self, target: TableName) -> str:
         """What says that two calls mean the same job: source, target and options."""
         meant = {**asdict(self), "table": [target.schema, target.table], "kind": KIND}
-        for name in ("source_column", "sheet"):
+        for name in ("names", "source_column", "sheet"):
             if meant[name] is None:  # as it was before there were these options
                 del meant[name]
         return hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()
@@ -188,6 +193,7 @@ class UploadPlan:
     on_error: str = "stop"
     max_rejects: float | None = None
     notes: tuple[str, ...] = ()
+    names: str | None = None  # the rule by which the file's names became the columns'
     origin: Mapping[str, Any] | None = None  # what the file was made of, if it is a spool
     source_column: str | None = None
     source_name: str = ""  # what the source column says of each row
@@ -304,6 +310,7 @@ class UploadPlan:
             "source_column": self.source_column,
             "source_name": self.source_name,
             "parts": [part.to_json() for part in self.parts],
+            "names": self.names,
         }
 
     @classmethod
@@ -331,6 +338,7 @@ class UploadPlan:
             source_column=stored.get("source_column"),
             source_name=stored.get("source_name", ""),
             parts=tuple(map(Part.from_json, stored.get("parts", ()))),
+            names=stored.get("names"),
         )
 
 
@@ -388,6 +396,7 @@ def settled_plan(
                 "give another name"
             )
         columns = (*columns, options.source_column)
+    _refuse_system_columns(path, columns)
     existing = tables.check_target(connection, target, columns, options.if_exists)
     types = _types(connection, options, reading, target, existing)
     if options.source_column is not None:
@@ -409,8 +418,20 @@ def settled_plan(
         notes=reading.notes,
         source_column=options.source_column,
         source_name=path.name,
+        names=options.names,
     )
     return replace(plan, dialect=dialect_of(plan, reading))
+
+
+def _refuse_system_columns(path: Path, columns: Sequence[str]) -> None:
+    for column in columns:
+        if column in SYSTEM_COLUMNS:
+            raise SourceError(
+                f"{path}: no column of a table can be called {column!r}, as each has a system "
+                f'column of this name; names="snake" makes it {column}_',
+                path=path,
+                column=column,
+            )
 
 
 def dialect_of(plan: UploadPlan, reading: Reading) -> Dialect:
@@ -429,7 +450,10 @@ def _types(
     existing: dict[str, str],
 ) -> dict[str, str]:
     """Each column's type: given, else the existing table's, else inferred from a sample."""
-    given = check_types(options.types, reading.columns)
+    wanted = options.types
+    if isinstance(wanted, Mapping):
+        wanted = by_column(wanted, reading.header, reading.columns, "types")
+    given = check_types(wanted, reading.columns)
     tables.check_types(connection, given)
     if existing:
         tables.check_assignable(connection, target, given, existing)

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import os
 
+import pandas as pd
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -298,3 +299,23 @@ def test_a_bad_value_in_one_of_several_tables(workspace, home, folder, look, spo
     job.terminate()
     job.join(None)
     assert spooled() == []
+
+
+def test_snake_names_of_all_sources(workspace, home, folder, look):
+    """names="snake" goes for files, tables among them, and data frames; types by either name."""
+    write(folder, "1.csv", "Flight No,Größe (cm)\n1,2\n")
+    pq.write_table(pa.table({"Größe (cm)": [3], "Flight No": [None]}), folder / "2.parquet")
+    receipt = workspace.upload(
+        folder / "*", "t", names="snake", types={"Flight No": "numeric"}
+    ).wait()
+    assert look.types("t") == {"flight_no": "numeric", "groesse_cm": "bigint"}
+    assert look.rows("t") == [(None, 3), (1, 2)]
+    assert any("'Flight No' is flight_no" in note for note in receipt.notes)
+    frame = pd.DataFrame({"Flight No": [1], "b": ["x"]})
+    for on_error in ("stop", "reject"):
+        job = workspace.upload(
+            frame, on_error, names="snake", types={"flight_no": "text"}, on_error=on_error
+        )
+        job.wait()
+        assert look.rows(on_error) == [("1", "x")]
+        assert look.types(on_error) == {"flight_no": "text", "b": "text"}

@@ -48,6 +48,7 @@ class Layout:
     header_sure: float
     header_why: str
     preamble: tuple[str, ...] = ()
+    header: tuple[str, ...] = ()  # the names as they stand in the file; "" where none does
 
 
 def find_layout(
@@ -102,8 +103,9 @@ def find_layout(
     after = lines - stop_line if ended else 0
     preamble = tuple(delimiter.join(one.fields) for one in records[:start])
     return Layout(
-        skipped, rows, after, column_names(names, width), first, last, tables, sure, why, preamble
-    )
+        skipped, rows, after, column_names(names, width), first, last, tables, sure, why, preamble,
+        tuple(names),
+    )  # fmt: skip
 
 
 def _start(records: Sequence[Record], width: int) -> int:
