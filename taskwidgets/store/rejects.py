@@ -113,21 +113,34 @@ def waiting(
 ) -> tuple[pd.DataFrame, int]:
     """Some of those that are not loaded yet, in the order of the file, and how many there are.
 
-    Of ``raw``, at most ``longest`` characters and one more, so that what is cut shows.
+    Of ``raw``, at most ``longest`` characters and one more, so that what is cut shows. Of several
+    files, the message begins with the file's name.
     """
+    files = connection.scalars(FILES, {"job_id": job_id}).all()
     wanted = [rejects.c.job_id == job_id, rejects.c.replayed_at.is_(None)]
     if ids is not None:
         wanted.append(rejects.c.id.in_(list(ids)))
     total = connection.scalar(select(func.count()).select_from(rejects).where(*wanted)) or 0
     columns = {name: rejects.c[name] for name in ("id", "line", "column", "message")}
     rows = connection.execute(
-        select(*columns.values(), func.left(rejects.c.raw, longest + 1).label("raw"))
+        select(
+            *columns.values(),
+            func.left(rejects.c.raw, longest + 1).label("raw"),
+            rejects.c.byte_offset,
+        )
         .where(*wanted)
         .order_by(rejects.c.byte_offset, rejects.c.id)
         .limit(limit)
         .offset(offset)
     ).all()
-    return pd.DataFrame([tuple(row) for row in rows], columns=[*columns, "raw"]), total
+    found = pd.DataFrame([tuple(row) for row in rows], columns=[*columns, "raw", "place"])
+    places = found.pop("place")
+    if files:
+        found["message"] = [
+            f"{files[int(place) >> FILE_BITS]}: {message}"
+            for place, message in zip(places, found["message"], strict=True)
+        ]
+    return found, total
 
 
 def unloaded(connection: Connection, job_id: int, ids: Sequence[int]) -> dict[int, tuple[str, int]]:

@@ -86,6 +86,8 @@ def test_mixed_encodings_containers_and_dialects(workspace, folder, look):
         ("d.csv.gz", 5, packed.index(b"oops"), "oops,x"),
     ]
     assert "d.csv.gz: 3 rows, 1 rejected" in receipt.notes
+    waiting, _ = workspace._store.waiting_rejects(job.id, 10, 0, None, 100)
+    assert [message.partition(":")[0] for message in waiting.message] == ["a.csv", "d.csv.gz"]
     bad["raw"] = ["mended;7.25", "mended,8"]
     assert job.replay(bad).rows_loaded == 11
     rows = look("SELECT name, amount::float, _source FROM t ORDER BY amount")
