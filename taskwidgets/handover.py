@@ -61,8 +61,6 @@ class Handover:
                 'where="server" loads one file below the server\'s root; leave where out for other '
                 "sources"
             )
-        if not options.get("source_column"):
-            options.pop("source_column", None)
         server = self._server()
         return self._begin(
             server, "upload", {**options, "source": _relative(server, source), "table": table}
