@@ -7,21 +7,24 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, Connection, Engine
 
 from taskwidgets.dashboard import Dashboard
 from taskwidgets.forms import DownloadForm, UploadForm, or_form
+from taskwidgets.handover import Where, starter
 from taskwidgets.runtime.job import Job
 from taskwidgets.runtime.store import JobSpec
 from taskwidgets.workspace import Workspace
 
-__all__ = ["call", "connect", "download", "jobs", "resume", "upload"]
+__all__ = ["call", "connect", "connected", "download", "jobs", "resume", "upload"]
 
 _current: Workspace | None = None
 _current_lock = threading.Lock()
 
 
-def connect(url: str | URL | None = None, *, max_connections: int | None = None) -> Workspace:
+def connect(
+    url: str | URL | Engine | Connection | None = None, *, max_connections: int | None = None
+) -> Workspace:
     """Connect to a Postgres database and make it the current workspace.
 
     ``url``: the argument, else ``$TASKWIDGETS_DATABASE_URL``, else the Postgres that comes with
@@ -29,12 +32,16 @@ def connect(url: str | URL | None = None, *, max_connections: int | None = None)
     The schema ``taskwidgets`` is created or upgraded there. A pooler in transaction mode before the
     server is noticed; ``?pgbouncer=true`` or ``?pgbouncer=false`` in the URL says it by hand.
 
+    A SQLAlchemy engine or connection stands for its URL, password included, whatever its driver:
+    a notebook that queries a database by JupySQL goes on with the same one. Connections of its own
+    are made there, and the engine is left alone.
+
     ``max_connections``: how many connections this process may have to it at the same time, by
     default 24; two of them keep and hear, six serve short statements, and the others are shared
     out among the jobs, which wait for each other.
 
-    Raises ServerUnreachable, LoginRefused, RightsMissing, SchemaTooNew or EmbeddedServerError; the
-    password is in none of them.
+    Raises ServerUnreachable, LoginRefused, RightsMissing, SchemaTooNew, EmbeddedServerError, or
+    OptionError for what is not Postgres; the password is in none of them.
     """
     global _current
     with _current_lock:
@@ -46,6 +53,11 @@ def connect(url: str | URL | None = None, *, max_connections: int | None = None)
             return _current  # its jobs go on, and a second keeper would be one too many
         _current = made
         return made
+
+
+def connected() -> Workspace | None:
+    """The current workspace; None before the first call that connects."""
+    return None if _current is None or _current.forked else _current
 
 
 def _workspace(workspace: Workspace | None) -> Workspace:
@@ -70,9 +82,11 @@ def upload(
     encoding: str | None = None,
     header: bool | int | None = None,
     null_values: str | Sequence[str] | None = None,
+    names: Literal["snake"] | None = None,
     workers: int | None = None,
     max_rate: float | None = None,
     again: bool = False,
+    where: Where = "kernel",
     workspace: Workspace | None = None,
     **reading: object,
 ) -> Job:
@@ -87,13 +101,18 @@ def upload(
     ``header`` (or how many rows of it), ``null_values`` and ``reading`` (``escapechar``,
     ``skip_rows``, ``footer_rows``, ``decimal``, ``thousands``, ``date_formats``, ``booleans``,
     ``skip_initial_space``, ``line_terminator``): how the file is written; what is not given is
-    found out. ``on_error``: ``"stop"`` ends the load at the first row that cannot be loaded, and
+    found out. ``names="snake"``: columns get lower case names that need no quotes in SQL, each
+    another; the receipt says which, and ``types`` may have the new name or the file's.
+    ``on_error``: ``"stop"`` ends the load at the first row that cannot be loaded, and
     takes a plain file at its word, as RFC 4180 has it; ``"reject"`` finds out everything, mends
     what a careful person would mend, keeps the other bad rows for ``job.rejects()``, at most
     ``max_rejects`` of them (a number, or a fraction of all rows), and loads the rest.
     ``workers``: connections that COPY at once, by default as many as the machine has cores, 4 at
     most. ``max_rate``: bytes per second, for a database that others use; ``job.max_rate`` changes
-    it while the job runs.
+    it while the job runs. ``where="server"`` hands the job to the Jupyter server that started this
+    kernel: it goes on there while the kernel is restarted or shut down, and is seen and controlled
+    from here. The file must lie below the server's root; NotebookServerError otherwise tells why it
+    cannot be.
 
     The same call again attaches to the job that runs, resumes the one that was paused, interrupted
     or failed, and returns the finished one when neither file nor table has changed since.
@@ -103,10 +122,11 @@ def upload(
     the end makes it the target, or appends its rows. Raises, before anything is created:
     SourceError, TargetExists, TargetMismatch, RightsMissing, OptionError, JobOwned.
     """
-    return _workspace(workspace).upload(
+    return starter(_workspace(workspace), where).upload(
         source, table, if_exists=if_exists, on_error=on_error, types=types, delimiter=delimiter,
         quotechar=quotechar, encoding=encoding, header=header, null_values=null_values,
-        workers=workers, max_rate=max_rate, again=again, max_rejects=max_rejects, **reading,
+        names=names, workers=workers, max_rate=max_rate, again=again, max_rejects=max_rejects,
+        **reading,
     )  # fmt: skip
 
 
@@ -124,6 +144,7 @@ def download(
     workers: int | None = None,
     max_rate: float | None = None,
     again: bool = False,
+    where: Where = "kernel",
     workspace: Workspace | None = None,
 ) -> Job:
     """Export a table or a query into a CSV file; starts at once and returns the Job.
@@ -136,13 +157,13 @@ def download(
     file until the new one is whole. ``delimiter``, ``null_value``, ``header``, ``quote_all``: as
     Postgres' COPY has them. ``escape_formulas``: text that begins with =, +, - or @ gets an
     apostrophe in front, for those who open the file in a spreadsheet. ``workers``, ``max_rate``
-    (bytes per second) and ``again``: as for ``upload``.
+    (bytes per second), ``again`` and ``where``: as for ``upload``.
 
     The file has the very bytes of ``COPY (SELECT * FROM table) TO STDOUT WITH (FORMAT csv,
     HEADER)`` in one snapshot. Raises, before anything is created: SourceError, TargetExists,
     TargetError, RightsMissing, OptionError, JobOwned.
     """
-    return _workspace(workspace).download(
+    return starter(_workspace(workspace), where).download(
         source, path, if_exists=if_exists, delimiter=delimiter, null_value=null_value,
         header=header, quote_all=quote_all, escape_formulas=escape_formulas, workers=workers,
         max_rate=max_rate, again=again,
@@ -160,9 +181,12 @@ def resume(
     take_over: bool = False,
     workers: int | None = None,
     max_rate: float | None = None,
+    where: Where = "kernel",
     workspace: Workspace | None = None,
 ) -> Job:
     """Go on with a job from its last checkpoint, in this process; returns the Job.
+
+    ``where="server"``: in the Jupyter server that started this kernel, as for ``upload``.
 
     Where its termination was cut off, that is what goes on: nothing else can come of the job then.
 
@@ -170,7 +194,7 @@ def resume(
     fenced, whatever it does later is not written. Raises JobNotFound, JobOwned (naming who runs
     it), or IllegalTransition when it is completed or terminated.
     """
-    return _workspace(workspace).resume(
+    return starter(_workspace(workspace), where).resume(
         job_id, take_over=take_over, workers=workers, max_rate=max_rate
     )
 

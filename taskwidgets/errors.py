@@ -8,6 +8,7 @@ TaskwidgetsError
 │   ├── RightsMissing           the role may not do what the job needs
 │   └── SchemaTooNew            a newer taskwidgets has migrated this database
 ├── EmbeddedServerError     the Postgres that comes with the package does not start
+├── NotebookServerError     no Jupyter server takes the job (where="server")
 ├── SourceError             the file cannot be loaded as it is (path, line, column)
 │   └── SourceChanged           it is not the file any more that the job began with
 ├── TargetError             the table or file that is to be made stands in the way
@@ -39,6 +40,7 @@ __all__ = [
     "JobOwned",
     "JobTerminated",
     "LoginRefused",
+    "NotebookServerError",
     "OptionError",
     "RightsMissing",
     "SchemaTooNew",
@@ -90,6 +92,10 @@ class SchemaTooNew(DatabaseError):
 
 class EmbeddedServerError(TaskwidgetsError):
     """The embedded Postgres could not be made, started or joined."""
+
+
+class NotebookServerError(TaskwidgetsError):
+    """The Jupyter server that is to run the job is not there, not reachable, or not fit for it."""
 
 
 class SourceError(TaskwidgetsError):

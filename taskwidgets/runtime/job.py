@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from functools import partial
@@ -89,6 +89,7 @@ class Job:
         self._undoing = record.undoing  # its clean-up has begun: it can only be brought to its end
         self._was_taken = False  # by another process, while it ran here
         self._is_followed = False
+        self._resume_elsewhere: Callable[[], object] | None = None
         self._outcome: Future[Receipt] = Future()
         if record.state in FINAL or record.state is State.FAILED:
             self._settle()
@@ -161,6 +162,16 @@ class Job:
         the frame to ``replay``.
         """
         return self._store.rejects(self.id)
+
+    def waiting_rejects(
+        self, limit: int, offset: int = 0, ids: Sequence[int] | None = None, longest: int = 20_000
+    ) -> tuple[pd.DataFrame, int]:
+        """Some of the rejects that are not loaded yet, and how many there are; for views.
+
+        Columns: id, line, column, message, raw; of ``raw``, at most ``longest`` characters and one
+        more. ``ids``: only of these.
+        """
+        return self._store.waiting_rejects(self.id, limit, offset, ids, longest)
 
     def replay(self, mended: pd.DataFrame) -> Receipt:
         """Load those of the rejects whose ``raw`` was changed, each exactly once; blocks.
@@ -235,7 +246,9 @@ class Job:
             if self._state not in RESUMABLE or ending:
                 raise self._illegal("resumed")
             self.check()
-            if self._thread is None:
+            if self._thread is None and self._resume_elsewhere is not None:
+                start_thread(self._ask_to_resume, self._resume_elsewhere, name=f"job {self.id} ask")
+            elif self._thread is None:
                 self._begin(cause)
             else:  # its driver is just leaving, or about to pause
                 self._next = (cause, False)
@@ -263,6 +276,22 @@ class Job:
                 self._loop.call(self._tell)
 
         start_thread(send, name=f"job {self.id} request")
+
+    def resumed_by(self, resume: Callable[[], object]) -> None:
+        """Have ``resume()`` ask another process to run it, as the one that ran it before.
+
+        ``resume``, which may block, is called in a thread. It holds until this process begins the
+        job itself.
+        """
+        with self._lock:
+            self._resume_elsewhere = resume
+
+    def _ask_to_resume(self, resume: Callable[[], object]) -> None:
+        try:
+            resume()
+        except TaskwidgetsError as fault:
+            self._error = f"it could not be resumed where it ran: {fault}"
+            self._loop.call(self._tell)
 
     def _illegal(self, asked: str) -> IllegalTransition:
         hint = {
@@ -410,6 +439,7 @@ class Job:
             self._store.unfollow(self.id)
             self._meter.stop()
         self._control.clear()
+        self._resume_elsewhere = None
         if terminate or self._undoing:
             self._control.ask(Wish.TERMINATE, cause)
         if self._outcome.done():

@@ -11,6 +11,7 @@ from taskwidgets.dashboard import Dashboard
 from taskwidgets.forms import DownloadForm, UploadForm
 from taskwidgets.previews import Preview
 from taskwidgets.runtime.job import Job
+from taskwidgets.runtime.receipt import Receipt
 from taskwidgets.runtime.states import State
 from taskwidgets.runtime.words import static_line
 
@@ -92,18 +93,18 @@ class NotebookViewer:
 
 
 class _Snapshot:
-    """A cell's second output, renewed when the state changes: what a saved notebook shows."""
+    """A cell's second output, renewed when state or receipt change: what a saved notebook shows."""
 
     def __init__(self, job: Job, display_id: str | None = None) -> None:
         self._job = job
         self._display_id = display_id or f"taskwidgets-{uuid.uuid4().hex}"
-        self._shown: tuple[State, str | None] | None = None
+        self._shown: tuple[State, str | None, Receipt | None] | None = None
         self._context = contextvars.copy_context()
         self._publish(update=display_id is not None)
 
     def refresh(self) -> None:
-        """Called by the job's loop on every change; acts when the state is another."""
-        if self._shown != (self._job.state, self._job.error):
+        """Called by the job's loop on every change; acts when what it says is another."""
+        if self._shown != (self._job.state, self._job.error, self._job.receipt):
             self._context.run(self._publish, update=True)
 
     def _publish(self, *, update: bool) -> None:
@@ -111,7 +112,7 @@ class _Snapshot:
 
         from taskwidgets.widgets.markup import static_html
 
-        self._shown = (self._job.state, self._job.error)
+        self._shown = (self._job.state, self._job.error, self._job.receipt)
         line = static_line(self._job, datetime.now(UTC))
         publish_display_data(  # type: ignore[no-untyped-call]
             {"text/html": static_html(line), "text/plain": line},

@@ -104,7 +104,9 @@ def test_pause_while_another_cell_blocks(
     at_once = kernel == NEWEST and route == "subshell"
     panel.click("Pause")
     if at_once:
-        notebook.lab.wait(lambda: lab_server.state_of(job) == "paused", "paused at once", SECONDS / 2)
+        notebook.lab.wait(
+            lambda: lab_server.state_of(job) == "paused", "paused at once", SECONDS / 2
+        )
         notebook.lab.wait(lambda: panel.state != "running", "the panel has heard it", SECONDS / 2)
         assert notebook.is_running(1)
     notebook.wait_done(1)
@@ -141,7 +143,9 @@ def test_a_later_click_while_another_cell_blocks(
     notebook.lab.wait(lambda: "begun" in notebook.output(1), "the other cell has begun")
     panel.click("Pause")
     if route == "subshell":
-        notebook.lab.wait(lambda: lab_server.state_of(job) == "paused", "paused at once", SECONDS / 2)
+        notebook.lab.wait(
+            lambda: lab_server.state_of(job) == "paused", "paused at once", SECONDS / 2
+        )
         assert notebook.is_running(1)
     notebook.wait_done(1)
     panel.wait_state("paused", SOON)

@@ -72,13 +72,14 @@ def test_a_double_click_does_no_harm(
 ) -> None:
     """Two clicks at once are one: on Pause it pauses, on Resume it runs, and nothing complains."""
     lab_rows()
-    notebook = lab_open(upload("doubled"))
+    notebook = lab_open(upload("doubled", 1e5), "job.max_rate = None")
     panel = notebook.run_panel()
     panel.wait_percent(5)
     panel.button("Pause").dblclick()
     panel.wait_state("paused")
     panel.button("Resume").dblclick()
     panel.wait_state("running")
+    notebook.run(1)
     panel.wait_state("completed")
     assert not panel.fault.is_visible()
     assert lab_server.value("SELECT count(*) FROM doubled") == ROWS
