@@ -105,6 +105,8 @@ class UploadPlan:
     on_error: str = "stop"
     max_rejects: float | None = None
     notes: tuple[str, ...] = ()
+    inferred: tuple[str, ...] = ()  # columns whose types are no one's wish and may be widened
+    beginnings: int = 0  # how often the load has begun anew with wider types
 
     @property
     def grammar(self) -> Grammar:
@@ -168,6 +170,8 @@ class UploadPlan:
             "on_error": self.on_error,
             "max_rejects": self.max_rejects,
             "notes": list(self.notes),
+            "inferred": list(self.inferred),
+            "beginnings": self.beginnings,
         }
 
     @classmethod
@@ -191,6 +195,8 @@ class UploadPlan:
             on_error=stored.get("on_error", "stop"),
             max_rejects=stored.get("max_rejects"),
             notes=tuple(stored.get("notes", ())),
+            inferred=tuple(stored.get("inferred", ())),
+            beginnings=stored.get("beginnings", 0),
         )
 
 
@@ -219,6 +225,7 @@ def make_plan(
     )
     existing = tables.check_target(connection, target, reading.columns, options.if_exists)
     types = _types(connection, options, reading, target, existing)
+    given = check_types(options.types, reading.columns)
     plan = UploadPlan(
         path=path,
         fingerprint=fingerprint,
@@ -234,6 +241,7 @@ def make_plan(
         on_error=options.on_error,
         max_rejects=options.max_rejects,
         notes=reading.notes,
+        inferred=() if existing else tuple(name for name in reading.columns if name not in given),
     )
     if plan.description is not None:  # a conversion of values may need records written anew
         plan = replace(plan, dialect=plan.grammar.output)
