@@ -13,7 +13,7 @@ from taskwidgets.tabular.dialect import Dialect
 from taskwidgets.tabular.fields import split_fields
 from taskwidgets.tabular.types import fits
 
-__all__ = ["Misfit", "find_misfits", "may_misfit"]
+__all__ = ["Misfit", "find_misfits"]
 
 
 @dataclass
@@ -53,7 +53,3 @@ def find_misfits(
             misfit = found.setdefault(index, Misfit(start, stop, value))
             misfit.values.add(value)
     return found
-
-
-def may_misfit(data: bytes | memoryview, dialect: Dialect, kinds: Mapping[int, str]) -> bool:
-    return bool(kinds) and bool(find_misfits(data, dialect, kinds))

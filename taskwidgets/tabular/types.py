@@ -38,6 +38,7 @@ TEXT = "text"
 _INTEGER = 2**31  # the first whole number that Postgres' integer cannot hold
 _BIGINT = 2**63
 _WHOLE = {"integer": _INTEGER, "bigint": _BIGINT}
+_NUMBERS = (*_WHOLE, "numeric", "double precision")
 _FLOAT_EXACT = 2**53  # up to here a float holds every whole number
 _SAFE_DIGITS = 15  # DBL_DIG: so many significant digits always survive a float
 _NUMERIC_DIGITS = 1000  # more digits than that are no number that anyone computes with
@@ -86,14 +87,20 @@ def fits(value: str, kind: str) -> bool:
     """Whether a column of an inferred type keeps the value, by the rules of inference.
 
     Postgres reads more than that, but as something else: ``007`` and ``0x1F`` as integers, the
-    moment ``2024-01-05 10:00`` as a day, ``1e5`` as 100000. A day among moments is its midnight.
+    moment ``2024-01-05 10:00`` as a day, ``1e5`` as 100000. A day among moments is its midnight,
+    and ``-007`` and ``5.``, which are no codes, are the numbers that they look like.
     """
+    if kind in _NUMBERS:
+        if value.startswith("-0"):
+            value = value[1:].lstrip("0") or "0"
+        if kind not in _WHOLE:
+            value = value.removesuffix(".")
     found = kind_of(value)
     if kind in _WHOLE:
         bound = _WHOLE[kind]
         return found == "integer" and len(value) <= 20 and -bound <= int(value) < bound
     if kind == "numeric":
-        return found in ("integer", "decimal") and len(value) <= _NUMERIC_DIGITS
+        return found in ("integer", "decimal", "special") and len(value) <= _NUMERIC_DIGITS
     if kind == "double precision":
         if found == "integer":
             return len(value) <= 20 and abs(int(value)) <= _FLOAT_EXACT

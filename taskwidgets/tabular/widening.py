@@ -7,8 +7,8 @@
 
 The type is chosen by the values that do not fit: whole numbers need bigint or numeric, decimals
 numeric, which keeps them as they are written. Double precision comes only of what programs print
-for floats (``1e-05``, ``NaN``), and only after integer, all of whose numbers a float holds. A
-moment among days makes them midnights. Everything else, ``00123``, ``+5``, ``1e5``, a day in
+for floats (``1e-05``), and only after integer, all of whose numbers a float holds. A moment among
+days makes them midnights. Everything else, ``00123``, ``+5``, ``1e5``, a day in
 another format, is text.
 """
 

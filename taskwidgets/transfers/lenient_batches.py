@@ -21,7 +21,7 @@ from taskwidgets.store.rejects import Reject
 from taskwidgets.tabular.boundaries import records
 from taskwidgets.tabular.cleaning import Cleaned, Origin, clean, piece_rows, repaired
 from taskwidgets.tabular.grammar import Grammar
-from taskwidgets.tabular.misfits import find_misfits, may_misfit
+from taskwidgets.tabular.misfits import find_misfits
 from taskwidgets.tabular.pieces import Cutter, PiecedSegment
 from taskwidgets.tabular.repair import Fault
 from taskwidgets.transfers.digest import FileDigest
@@ -69,9 +69,7 @@ class LenientSegments(Segments[PiecedSegment]):
 
     def load(self, connection: Connection, batch: PiecedSegment) -> Checkpoint:
         cleaned = clean(batch, self._grammar, self._plan.columns, self._conversions)
-        if self._unconverted(cleaned) or may_misfit(
-            cleaned.data, self._plan.dialect, self._widenable
-        ):
+        if self._unconverted(cleaned) or self._screen.suspects(cleaned.data):
             self._raise_misfits(batch, cleaned)
         rows, found = self._sort_in(connection, batch, cleaned)
         if found and self._plan.on_error == "stop":

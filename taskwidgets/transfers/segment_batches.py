@@ -16,7 +16,8 @@ from taskwidgets.store import checkpoints
 from taskwidgets.store.checkpoints import Checkpoint
 from taskwidgets.store.jobs import PostgresJobStore
 from taskwidgets.tabular.lines import line_at
-from taskwidgets.tabular.misfits import Misfit, find_misfits, may_misfit
+from taskwidgets.tabular.misfits import Misfit, find_misfits
+from taskwidgets.tabular.screening import Screen
 from taskwidgets.tabular.segments import Segment, SegmentReader
 from taskwidgets.transfers.crew import Session
 from taskwidgets.transfers.digest import FileDigest
@@ -79,6 +80,7 @@ class Segments(Generic[SegmentT]):
         """Load by this plan from now on; called while no batch is open."""
         self._plan = plan
         self._widenable = widenable(plan)
+        self._screen = Screen(plan.dialect, len(plan.columns), self._widenable)
 
     def load(self, connection: Connection, batch: SegmentT) -> Checkpoint:
         """Load the segment in the transaction that is open; what its checkpoint is to say.
@@ -211,7 +213,7 @@ class StrictSegments(Segments[Segment]):
         self._copy = copy_statement(staging, plan)
 
     def load(self, connection: Connection, batch: Segment) -> Checkpoint:
-        if may_misfit(batch.data, self._plan.dialect, self._widenable):
+        if self._screen.suspects(batch.data):
             self._raise_misfits(batch)
         arrived = self._copy_in(connection, batch)
         if arrived != batch.records:
