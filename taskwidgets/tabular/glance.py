@@ -121,9 +121,7 @@ class Glance:
         odd = (following >= _ZERO) & (following != self._delimiter) & (places + 2 < len(block))
         return bool(odd.any())
 
-    def _has_blank_edge(
-        self, array: Bytes, block: Bytes, ends: Places, starts: list[int]
-    ) -> bool:
+    def _has_blank_edge(self, array: Bytes, block: Bytes, ends: Places, starts: list[int]) -> bool:
         """Whether a blank is a value's first or last byte."""
         blanks = block == _SPACE
         for mark in starts:

@@ -30,6 +30,7 @@ _BLOCK_BYTES = 1 << 19
 _SMALL_BYTES = 1 << 16  # below that, a first look saves nothing
 _KEPT_VALUES = 50_000  # unusual values of a column that are known to fit
 _SAFE_FLOAT = 15  # so short a decimal is the same number after a round trip through a float
+_LONGEST_NUMERIC = 1000  # digits, as in `types`
 _LONGEST_FLOAT = 24  # characters of what programs print for one
 
 _NEWLINE, _CR, _SPACE, _MINUS, _PLUS, _DOT, _COLON = b"\n\r -+.:"
@@ -255,10 +256,11 @@ def _is_short_zero(column: _Column, places: Places) -> Flags:
 
 
 def _odd_decimals(column: _Column) -> Flags:
-    return _odd_fractions(column) | (column.length > _SAFE_NUMERIC)
-
-
-_SAFE_NUMERIC = 1000  # digits
+    odd = _odd_fractions(column)
+    odd |= column.length > _LONGEST_NUMERIC
+    if column.values.exponents:  # numeric writes them out
+        odd |= _is_exponent(column.before_end(4))
+    return odd
 
 
 def _odd_floats(column: _Column) -> Flags:
