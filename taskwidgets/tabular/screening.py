@@ -222,15 +222,18 @@ class _Column:
 
 
 def _is_digit(found: Bytes) -> Flags:
-    return (found - np.uint8(_ZERO)) <= 9
+    flags: Flags = (found - np.uint8(_ZERO)) <= 9
+    return flags
 
 
 def _is_exponent(found: Bytes) -> Flags:
-    return (found | np.uint8(0x20)) == 0x65
+    flags: Flags = (found | np.uint8(0x20)) == 0x65
+    return flags
 
 
 def _is_sign(found: Bytes) -> Flags:
-    return (found == _PLUS) | (found == _MINUS)
+    flags: Flags = (found == _PLUS) | (found == _MINUS)
+    return flags
 
 
 # Each of these gives a flag for each value that is not of the usual form, NULL among them.
@@ -252,7 +255,8 @@ def _is_short_zero(column: _Column, places: Places) -> Flags:
     second, third = column.at(1, places), column.at(2, places)
     below = (second - np.uint8(_ONE)) <= _NINE - _ONE
     below |= (second == _ZERO) & ((length == 2) | _is_digit(third))
-    return good | ((first == _MINUS) & below)
+    flags: Flags = good | ((first == _MINUS) & below)
+    return flags
 
 
 def _odd_decimals(column: _Column) -> Flags:
@@ -308,7 +312,8 @@ def _is_small(column: _Column, places: Places) -> Flags:
     below = (second - np.uint8(_ONE)) <= _NINE - _ONE
     below |= (second == _ZERO) & ((length == 2) | (third == _DOT) | _is_digit(third))
     below |= (second == _DOT) & _is_digit(third)
-    return good | ((first == _MINUS) & below)
+    flags: Flags = good | ((first == _MINUS) & below)
+    return flags
 
 
 def _is_printed(column: _Column, places: Places) -> Flags:
@@ -316,27 +321,31 @@ def _is_printed(column: _Column, places: Places) -> Flags:
     minus = (column.at(0, places) == _MINUS).astype(np.intp)
     behind = column.block.take(column.starts[places] + minus + 1, mode="clip")
     good = _is_sign(column.before_end(3, places)) & ((behind == _DOT) | _is_exponent(behind))
-    return good & (column.length[places] <= _LONGEST_FLOAT)
+    flags: Flags = good & (column.length[places] <= _LONGEST_FLOAT)
+    return flags
 
 
 def _odd_booleans(column: _Column) -> Flags:
     first = column.at(0) | np.uint8(0x20)
-    return ~(
+    flags: Flags = ~(
         ((first == ord("t")) & (column.length == 4)) | ((first == ord("f")) & (column.length == 5))
     )
+    return flags
 
 
 def _odd_days(column: _Column) -> Flags:
-    return ~((column.length == 10) & _is_day(column))
+    flags: Flags = ~((column.length == 10) & _is_day(column))
+    return flags
 
 
 def _is_day(column: _Column) -> Flags:
-    return (
+    flags: Flags = (
         _is_digit(column.at(0))
         & (column.at(4) == _MINUS)
         & (column.at(7) == _MINUS)
         & _is_digit(column.at(9))
     )
+    return flags
 
 
 def _is_clock(column: _Column, length: Places) -> Flags:
@@ -345,7 +354,8 @@ def _is_clock(column: _Column, length: Places) -> Flags:
     good = _is_day(column) & ((between == _SPACE) | (between == _T)) & (column.at(13) == _COLON)
     seconds = column.at(16) == _COLON
     fraction = (length > 20) & (length <= 26) & (column.at(19) == _DOT)
-    return good & ((length == 16) | (seconds & ((length == 19) | fraction)))
+    flags: Flags = good & ((length == 16) | (seconds & ((length == 19) | fraction)))
+    return flags
 
 
 def _odd_moments(column: _Column) -> Flags:
@@ -367,7 +377,8 @@ def _odd_zoned(column: _Column) -> Flags:
             if length == 6:
                 signed &= column.before_end(3, rest) == _COLON
             zone[rest[signed]] = length
-    return ~(_is_clock(column, column.length - zone) & (zone > 0))
+    flags: Flags = ~(_is_clock(column, column.length - zone) & (zone > 0))
+    return flags
 
 
 def _settle(odd: Flags, is_good: Callable[[Places], Flags]) -> None:

@@ -28,14 +28,11 @@ __all__ = [
     "create_like",
     "create_staging",
     "drop",
-    "empty",
     "execute",
     "find_table",
     "landing",
     "locate",
-    "lock_alone",
     "put_in_place",
-    "retype",
     "spoken",
     "untouched",
 ]
@@ -344,30 +341,6 @@ def count_rows(connection: Connection, name: TableName) -> int:
 def drop(connection: Connection, name: TableName) -> None:
     """Drop a table of ours, if it is there."""
     execute(connection, sql.SQL("DROP TABLE IF EXISTS {}").format(name.identifier))
-
-
-def lock_alone(connection: Connection, name: TableName) -> None:
-    """Keep everybody else from a table of ours until the transaction's end."""
-    execute(
-        connection,
-        sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(name.identifier),
-    )
-
-
-def empty(connection: Connection, name: TableName) -> None:
-    """Take all rows out of a table of ours."""
-    execute(connection, sql.SQL("TRUNCATE {}").format(name.identifier))
-
-
-def retype(connection: Connection, name: TableName, types: dict[str, str]) -> None:
-    """Change the types of columns of a table of ours, in one pass over its rows."""
-    actions = sql.SQL(", ").join(
-        sql.SQL("ALTER COLUMN {0} TYPE {1} USING {0}::{1}").format(
-            sql.Identifier(column), sql.SQL(kind)
-        )
-        for column, kind in types.items()
-    )
-    execute(connection, sql.SQL("ALTER TABLE {} {}").format(name.identifier, actions))
 
 
 def put_in_place(

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from psycopg2 import sql
 from sqlalchemy import Connection, text
 
 from taskwidgets.runtime.run import Run
@@ -80,12 +81,19 @@ class Widening:
         types = {column: self.new.types[column] for column in self.changed}
         # The table comes before the job's row, as in every transaction that loads: whoever is
         # cut off in the middle of one can then not wait for this, while this waits for it.
-        tables.lock_alone(connection, staging)
+        name = staging.identifier
+        tables.execute(connection, sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(name))
         if not self.exact:
-            tables.empty(connection, staging)
+            tables.execute(connection, sql.SQL("TRUNCATE {}").format(name))
         # Days become text as they were written.
         connection.execute(text("SET LOCAL DateStyle = 'ISO, YMD'"))
-        tables.retype(connection, staging, types)
+        actions = sql.SQL(", ").join(  # in one statement, as each writes the table anew
+            sql.SQL("ALTER COLUMN {0} TYPE {1} USING {0}::{1}").format(
+                sql.Identifier(column), sql.SQL(kind)
+            )
+            for column, kind in types.items()
+        )
+        tables.execute(connection, sql.SQL("ALTER TABLE {} {}").format(name, actions))
 
     def record(self, connection: Connection, store: PostgresJobStore, run: Run) -> None:
         """Change the plan, under the claim, and say so."""
