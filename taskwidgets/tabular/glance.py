@@ -34,6 +34,7 @@ _SIXES = np.uint64(0x0606060606060606)
 
 Bytes = npt.NDArray[np.uint8]
 Places = npt.NDArray[np.intp]
+Flags = npt.NDArray[np.bool_]
 
 
 class Glance:
@@ -48,7 +49,6 @@ class Glance:
         self.is_of_use = not others or others == [columns - 1] != [0]
         self._last = kinds.get(columns - 1) if others else None
         self._has_numbers = bool(numbers)
-        self._first_is_number = 0 in numbers
         self._has_whole = any(kind != "double precision" for kind in numbers.values())
         self._has_floats = "double precision" in numbers.values()
         self._has_fractions = self._has_floats or "numeric" in numbers.values()
@@ -56,81 +56,86 @@ class Glance:
     def is_odd(self, data: bytes | bytearray | memoryview) -> bool:
         """Whether the segment is to be looked at closely."""
         array = np.frombuffer(data, dtype=np.uint8)
-        if self._has_numbers and self._has_odd_start(array, 0):
+        first = bytes(array[:2])
+        if self._has_numbers and (first[:1] in (b"+", b" ") or (first[:1] == b"0" <= first[1:])):
             return True
         template = self._template(array) if self._last else b""
         if template is None:
             return True
         for at in range(0, len(array), _BLOCK_BYTES):
-            block = array[at : at + _BLOCK_BYTES + 2]  # a pair may stand across the border
-            ends = np.flatnonzero(block[:_BLOCK_BYTES] == _NEWLINE)
-            ends += at
-            if template and self._is_another(array, ends, template):
+            block = array[at : at + _BLOCK_BYTES + 2]  # a form may stand across the border
+            newlines = block == _NEWLINE
+            if template:
+                ends = _where(newlines[:_BLOCK_BYTES])
+                ends += at
+                if self._is_another(array, ends, template):
+                    return True
+            if self._has_numbers and self._has_odd_number(block, newlines):
                 return True
-            if self._has_numbers and self._has_odd_number(array, block, ends, at):
+            if self._has_floats and _has_long_number(array, at):
                 return True
         return False
 
-    def _has_odd_start(self, array: Bytes, at: int) -> bool:
-        """Whether the first record begins with what may be a misfit."""
-        first = bytes(array[at : at + 3])
-        return self._first_is_number and (
-            first[:1] in (b"+", b" ") or (first[:1] == b"0" and self._goes_on(first[1:2]))
-        )
+    def _has_odd_number(self, block: Bytes, starts: Flags) -> bool:
+        """Whether there is a form of a number that Postgres would not give back.
 
-    def _goes_on(self, following: bytes) -> bool:
-        return following >= b"0" and following[0] != self._delimiter
-
-    def _has_odd_number(self, array: Bytes, block: Bytes, ends: Places, at: int) -> bool:
+        ``starts`` are the line ends, and then all behind which a value may begin.
+        """
         text = block.tobytes()
-        if any(mark in text for mark in self._rare):
+        if self._delimiter != ord("\t") and b"\t" in text:  # a blank, too
             return True
-        is_quoted = self._quote in text
-        starts = [self._delimiter, self._quote] if is_quoted else [self._delimiter]
-        if any(self._has_leading_zero(block, start) for start in starts):
+        if b" " in text and self._has_blank_edge(block, starts):
             return True
-        if b"+" in text and any(_has_pair(block, start, _PLUS) for start in starts):
+        if self._has_code(block, starts, text):
             return True
-        if self._first_is_number:
-            first = array.take(ends + 1, mode="clip")
-            second = array.take(ends + 2, mode="clip")
-            odd = (first == _ZERO) & (second >= _ZERO) & (second != self._delimiter)
-            if (odd | (first == _PLUS) | (first == _SPACE)).any():
+        has_marks = self._has_whole and b"_" in text
+        has_exponents = self._has_fractions and (b"e" in text or b"E" in text)
+        if not (has_marks or has_exponents):
+            return False
+        digits = (block - np.uint8(_ZERO)) <= 9
+        if has_marks and _is_between(digits, block == ord("_")):
+            return True
+        return has_exponents and _is_between(digits, (block | np.uint8(0x20)) == ord("e"))
+
+    def has_code(self, data: bytes | bytearray | memoryview) -> bool:
+        """Whether a value may begin with a plus, or with a zero that is not all of its whole part.
+
+        A quarter of the work of ``is_odd``.
+        """
+        if not self._has_numbers:
+            return False
+        array = np.frombuffer(data, dtype=np.uint8)
+        first = bytes(array[:2])
+        if first[:1] == b"+" or first[:1] == b"0" <= first[1:]:
+            return True
+        for at in range(0, len(array), _BLOCK_BYTES):
+            block = array[at : at + _BLOCK_BYTES + 2]
+            if self._has_code(block, block == _NEWLINE, block.tobytes()):
                 return True
-        if b" " in text and self._has_blank_edge(array, block, ends, starts):
-            return True
-        if self._has_whole and b"_" in text and _is_between_digits(block, block == ord("_")):
-            return True
-        if (
-            self._has_fractions
-            and (b"e" in text or b"E" in text)
-            and _is_between_digits(block, (block | np.uint8(0x20)) == ord("e"), signed=True)
-        ):
-            return True
-        return self._has_floats and _has_long_number(array, at)
+        return False
 
-    @property
-    def _rare(self) -> list[bytes]:
-        """Blanks that few files have, and that Postgres passes over around a number."""
-        return [] if self._delimiter == ord("\t") else [b"\t"]
+    def _has_code(self, block: Bytes, starts: Flags, text: bytes) -> bool:
+        starts |= block == self._delimiter
+        if self._quote in text:
+            starts |= block == self._quote
+        zeros = block == _ZERO
+        zeros[1:] &= starts[:-1]
+        zeros[0] = False  # what stands before it was looked at with the block before
+        going_on = block >= _ZERO
+        if self._delimiter >= _ZERO:
+            going_on &= block != self._delimiter
+        zeros[:-1] &= going_on[1:]
+        if zeros[:-1].any():
+            return True
+        return b"+" in text and bool((starts[:-1] & (block[1:] == _PLUS)).any())
 
-    def _has_leading_zero(self, block: Bytes, start: int) -> bool:
-        """Whether a zero that stands behind ``start`` is not all of the number's whole part."""
-        places = _pairs(block, start, _ZERO)
-        following = block.take(places + 2, mode="clip")
-        odd = (following >= _ZERO) & (following != self._delimiter) & (places + 2 < len(block))
-        return bool(odd.any())
-
-    def _has_blank_edge(self, array: Bytes, block: Bytes, ends: Places, starts: list[int]) -> bool:
+    def _has_blank_edge(self, block: Bytes, newlines: Flags) -> bool:
         """Whether a blank is a value's first or last byte."""
+        edges = newlines | (block == self._delimiter) | (block == self._quote) | (block == _CR)
         blanks = block == _SPACE
-        for mark in starts:
-            marks = block == mark
-            if (blanks[1:] & marks[:-1]).any() or (blanks[:-1] & marks[1:]).any():
-                return True
-        last = array.take(ends - 1, mode="clip")
-        last = np.where(last == _CR, array.take(ends - 2, mode="clip"), last)
-        return bool((last == _SPACE).any()) or bool(array[-1] == _SPACE)
+        return bool(
+            (blanks[1:] & edges[:-1]).any() or (blanks[:-1] & edges[1:]).any() or blanks[-1]
+        )
 
     def _template(self, array: Bytes) -> bytes | None:
         """The last value of the first record, if that is one as the column should have."""
@@ -148,26 +153,19 @@ class Glance:
 
     def _is_another(self, array: Bytes, ends: Places, template: bytes) -> bool:
         """Whether a record ends with anything but digits where the first one has them."""
-        starts = ends - len(template)
-        for offset, byte in enumerate(template):
-            if bytes([byte]).isdigit():
-                continue
-            if (array.take(starts + offset, mode="clip") != byte).any():
-                return True
-        return False
+        offsets = [at for at, byte in enumerate(template) if not bytes([byte]).isdigit()]
+        places = (ends - len(template))[:, np.newaxis] + np.array(offsets)
+        expected = np.frombuffer(template, dtype=np.uint8)[offsets]
+        return bool((array.take(places, mode="clip") != expected).any())
 
 
-def _pairs(block: Bytes, first: int, second: int) -> Places:
-    """Where one byte stands right before another."""
-    wanted = np.uint16(first | second << 8)
-    length = len(block)
-    even = block[: length // 2 * 2].view("<u2") == wanted
-    odd = block[1 : 1 + (length - 1) // 2 * 2].view("<u2") == wanted
-    return np.concatenate((np.flatnonzero(even) * 2, np.flatnonzero(odd) * 2 + 1))
-
-
-def _has_pair(block: Bytes, first: int, second: int) -> bool:
-    return bool(len(_pairs(block, first, second)))
+def _where(flags: Flags) -> Places:
+    """As flatnonzero, in half the time where few flags are set."""
+    whole = len(flags) // 8 * 8
+    groups = np.flatnonzero(flags[:whole].view(np.uint64) != 0)
+    found = np.flatnonzero(flags[:whole].reshape(-1, 8)[groups])
+    places = groups[found >> 3] * 8 + (found & 7)
+    return np.concatenate((places, np.flatnonzero(flags[whole:]) + whole))
 
 
 def _has_long_number(array: Bytes, at: int) -> bool:
@@ -177,8 +175,13 @@ def _has_long_number(array: Bytes, at: int) -> bool:
     """
     block = array[at : at + _BLOCK_BYTES + 8]
     words = block[: len(block) // 8 * 8].view(np.uint64)
-    places = np.flatnonzero((words & _UPPER) == _DIGITS)
+    alike = (words & _UPPER) == _DIGITS
+    if not alike.any():
+        return False
+    places = np.flatnonzero(alike)
     places = places[((words[places] + _SIXES) & _UPPER) == _DIGITS] * 8 + at
+    if not len(places):
+        return False
     digits = np.full(len(places), 8)
     for step in (-1, 1):
         goes_on = np.ones(len(places), dtype=np.bool_)
@@ -191,12 +194,8 @@ def _has_long_number(array: Bytes, at: int) -> bool:
     return bool((digits >= _LONG).any())
 
 
-def _is_between_digits(block: Bytes, marks: npt.NDArray[np.bool_], *, signed: bool = False) -> bool:
-    """Whether a mark has a digit on either side; or, with ``signed``, a sign behind it."""
-    places = np.flatnonzero(marks)
-    before = block.take(places - 1, mode="clip") - np.uint8(_ZERO) <= 9
-    behind = block.take(places + 1, mode="clip")
-    good = behind - np.uint8(_ZERO) <= 9
-    if signed:
-        good |= (behind == _PLUS) | (behind == _MINUS)
-    return bool((before & good & (places > 0)).any())
+def _is_between(digits: Flags, marks: Flags) -> bool:
+    """Whether a mark has a digit on either side."""
+    marks[1:-1] &= digits[:-2]
+    marks[1:-1] &= digits[2:]
+    return bool(marks[1:-1].any())

@@ -38,6 +38,7 @@ TEXT = "text"
 _INTEGER = 2**31  # the first whole number that Postgres' integer cannot hold
 _BIGINT = 2**63
 _WHOLE = {"integer": _INTEGER, "bigint": _BIGINT}
+_SIGNED_EXPONENT = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]*)?[eE][+-][0-9]{1,3}")
 _NUMBERS = (*_WHOLE, "numeric", "double precision")
 _FLOAT_EXACT = 2**53  # up to here a float holds every whole number
 _SAFE_DIGITS = 15  # DBL_DIG: so many significant digits always survive a float
@@ -88,7 +89,7 @@ def fits(value: str, kind: str) -> bool:
 
     Postgres reads more than that, but as something else: ``007`` and ``0x1F`` as integers, the
     moment ``2024-01-05 10:00`` as a day, ``1e5`` as 100000. A day among moments is its midnight,
-    and ``-007`` and ``5.``, which are no codes, are the numbers that they look like.
+    and ``-007``, ``5.`` and ``12e-05``, which are no codes, are the numbers that they look like.
     """
     if kind in _NUMBERS:
         if value.startswith("-0"):
@@ -100,10 +101,14 @@ def fits(value: str, kind: str) -> bool:
         bound = _WHOLE[kind]
         return found == "integer" and len(value) <= 20 and -bound <= int(value) < bound
     if kind == "numeric":
-        return found in ("integer", "decimal", "special") and len(value) <= _NUMERIC_DIGITS
+        return len(value) <= _NUMERIC_DIGITS and (
+            found in ("integer", "decimal", "special") or bool(_SIGNED_EXPONENT.fullmatch(value))
+        )
     if kind == "double precision":
         if found == "integer":
             return len(value) <= 20 and abs(int(value)) <= _FLOAT_EXACT
+        if _SIGNED_EXPONENT.fullmatch(value):
+            return _survives_float(value)
         return found == "special" or (found in ("decimal", "exponent") and _survives_float(value))
     if kind == "timestamp":
         return found in ("date", "timestamp") and _all_days_exist([value])

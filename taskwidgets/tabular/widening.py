@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from taskwidgets.tabular.types import TEXT, fits
+from taskwidgets.tabular.types import TEXT, fits, kind_of
 
 __all__ = ["converts_exactly", "wider"]
 
@@ -44,6 +44,8 @@ _SPELLED_ALIKE = ("integer", "bigint", "date")  # come out of Postgres as they w
 def wider(kind: str, misfits: Collection[str]) -> str:
     """The type to which a column of an inferred type is widened, that these values may go in."""
     for other in _NEXT.get(kind, ()):
+        if other == "numeric" and any(kind_of(value) == "exponent" for value in misfits):
+            continue
         if all(fits(value, other) for value in misfits):
             return other
     return TEXT

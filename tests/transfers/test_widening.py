@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from taskwidgets import JobFailed
 from taskwidgets.runtime.failpoints import VARIABLE
 from taskwidgets.tabular import sample
-from taskwidgets.transfers import pace, reading
+from taskwidgets.transfers import pace, reading, segment_batches
 
 ROWS = 600  # some ten segments
 KINDS = {
@@ -158,6 +158,18 @@ def test_each_step(small, workspace, csv_file, look, mode, kind, late, expected)
     )
     assert widened.iloc[-1].details["to"] in expected
     assert look.staging() == []
+
+
+@pytest.mark.parametrize(
+    ("late", "expected"),
+    [("00123", "text"), ("+49 171", "text"), ("+5", "text"), ("1.5", "numeric"), ("x", "text")],
+)
+def test_far_into_a_large_file(small, monkeypatch, workspace, csv_file, look, late, expected):
+    """Where only codes are looked for, they are found, and so is what COPY refuses."""
+    monkeypatch.setattr(segment_batches, "WELL_READ_BYTES", 0)
+    path, values = write(csv_file, "integer", {400: late})
+    assert workspace.upload(path, "t").wait().rows_loaded == ROWS
+    assert check(look, values) == expected
 
 
 @MODES
