@@ -3,8 +3,8 @@
 Most segments have no byte sequence at all that could be a misfit of a number: no ``,0`` before a
 digit or a letter, no ``,+``, no blank at a delimiter, no ``1e5``, no eight digits in an aligned
 word of eight bytes (as each number of 16 digits has). To see that takes a few comparisons over
-all bytes, half a nanosecond a byte, where finding each value takes three. A segment that
-has one, be it in a column of text, is looked at closely (`screening`).
+all bytes, and a third of the time of finding each value. A segment that has one, be it in a column
+of text, is looked at closely (`screening`).
 
 Of days, moments and truth values no such sequence tells. Only where there is one such column, and
 it is the last one, are its values found from the line ends, and compared with the first.

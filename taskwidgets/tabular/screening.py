@@ -4,8 +4,8 @@ A segment that COPY gets as it stands would else never be looked at, and Postgre
 `types.fits` allows. So the bytes at the places where such values differ are looked at, with numpy,
 for all values of a block at once: the first byte tells ``007``, ``+5`` and ``-0``, the length and
 the dashes tell a day, the last bytes tell ``1e5``. Whatever is not of the usual form is then read
-by itself. Measured on flight records, in CPU time: 5 ns a byte, and 1.7 where a first look (`glance`)
-suffices; where it is codes only that are looked for, 0.4. Loading takes 17, most of it the server's.
+by itself. Measured on flight records, in CPU time: 5 ns a byte, 1.7 where a first look (`glance`)
+suffices, and 0.4 where only codes are looked for. Loading takes 17, most of it the server's.
 
 One thing is taken on trust: a decimal of 16 to 24 characters among floats is a float with all its
 digits, as programs print it, and not a number that is more precise than a float can be.

@@ -11,8 +11,8 @@ so what does not is news about the column, and no known exception in it.
 
 Of a file that COPY reads as it stands, what lies beyond the first 64 MiB is not looked through for
 all that Postgres would take and change: there it is leading zeros and plus signs, which make codes
-of numbers, and what COPY refuses (see ``WELL_READ_BYTES``). With ``on_error="reject"``, and wherever
-records are read one by one, all of it is looked through.
+of numbers, and what COPY refuses (see ``WELL_READ_BYTES``). With ``on_error="reject"``, and where
+COPY could not read the file as it stands, all of it is looked through.
 """
 
 from __future__ import annotations
