@@ -131,7 +131,7 @@ STEPS = [
     ("integer", ["3000000000", "12345678901234567890", "1.50"], "numeric"),
     ("integer", ["3000000000", "12345678901234567890", "1.50", "x"], "text"),
     ("integer", ["1e-05"], "double precision"),
-    ("integer", ["1e-05", "12345678901234567890"], "text"),
+    ("integer", ["1e-05", "12345678901234567890"], "numeric"),
     ("double precision", ["0.1234567890123456789012345"], "numeric"),
     ("date", ["2024-01-05 10:00"], "timestamp without time zone"),
     ("date", ["2024-01-05 10:00", "noon"], "text"),
