@@ -39,7 +39,7 @@ SEND_BYTES = 256 * 1024
 # As far into a file all is looked for that Postgres would read otherwise than it is written. That
 # costs a tenth of COPY's own time, so that further on it is codes only: leading zeros and plus
 # signs. What COPY refuses is told everywhere.
-WELL_READ_BYTES = 64 << 20
+WELL_READ_BYTES = 32 << 20
 
 
 class Reader(Protocol[SegmentT_co]):

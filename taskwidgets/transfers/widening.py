@@ -9,7 +9,7 @@ table, are never changed: their misfits stop the job or are rejects.
 That holds for ``on_error="reject"`` too: a type is only inferred where all of the sample fits it,
 so what does not is news about the column, and no known exception in it.
 
-Of a file that COPY reads as it stands, what lies beyond the first 64 MiB is not looked through for
+Of a file that COPY reads as it stands, what lies beyond the first 32 MiB is not looked through for
 all that Postgres would take and change: there it is leading zeros and plus signs, which make codes
 of numbers, and what COPY refuses (see ``WELL_READ_BYTES``). With ``on_error="reject"``, and where
 COPY could not read the file as it stands, all of it is looked through.
