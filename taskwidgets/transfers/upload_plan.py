@@ -113,6 +113,8 @@ class UploadPlan:
     max_rejects: float | None = None
     notes: tuple[str, ...] = ()
     names: str | None = None  # the rule by which the file's names became the columns'
+    inferred: tuple[str, ...] = ()  # columns whose types are no one's wish and may be widened
+    beginnings: int = 0  # how often the load has begun anew with wider types
 
     @property
     def grammar(self) -> Grammar:
@@ -177,6 +179,8 @@ class UploadPlan:
             "max_rejects": self.max_rejects,
             "notes": list(self.notes),
             "names": self.names,
+            "inferred": list(self.inferred),
+            "beginnings": self.beginnings,
         }
 
     @classmethod
@@ -201,6 +205,8 @@ class UploadPlan:
             max_rejects=stored.get("max_rejects"),
             notes=tuple(stored.get("notes", ())),
             names=stored.get("names"),
+            inferred=tuple(stored.get("inferred", ())),
+            beginnings=stored.get("beginnings", 0),
         )
 
 
@@ -237,6 +243,7 @@ def make_plan(
             )
     existing = tables.check_target(connection, target, reading.columns, options.if_exists)
     types = _types(connection, options, reading, target, existing)
+    given = _given_types(options, reading)
     plan = UploadPlan(
         path=path,
         fingerprint=fingerprint,
@@ -253,6 +260,7 @@ def make_plan(
         max_rejects=options.max_rejects,
         notes=reading.notes,
         names=options.names,
+        inferred=() if existing else tuple(name for name in reading.columns if name not in given),
     )
     if plan.description is not None:  # a conversion of values may need records written anew
         plan = replace(plan, dialect=plan.grammar.output)
@@ -277,15 +285,20 @@ def _types(
     existing: dict[str, str],
 ) -> dict[str, str]:
     """Each column's type: given, else the existing table's, else inferred from a sample."""
-    wanted = options.types
-    if isinstance(wanted, Mapping):
-        wanted = by_column(wanted, reading.header, reading.columns, "types")
-    given = check_types(wanted, reading.columns)
+    given = _given_types(options, reading)
     tables.check_types(connection, given)
     if existing:
         tables.check_assignable(connection, target, given, existing)
         return {**existing, **given}
     return {**dict.fromkeys(reading.columns, "text"), **reading.inferred, **given}
+
+
+def _given_types(options: UploadOptions, reading: Reading) -> dict[str, str]:
+    """The types that the caller gave, by the columns' names in the table."""
+    wanted = options.types
+    if isinstance(wanted, Mapping):
+        wanted = by_column(wanted, reading.header, reading.columns, "types")
+    return check_types(wanted, reading.columns)
 
 
 def _check_max_rejects(number: float | None, on_error: str) -> None:
