@@ -37,6 +37,7 @@ bench: $(VENV)/.benchmark
 	$(BIN)/python benchmarks/jobs.py
 	$(BIN)/python benchmarks/reach.py
 	$(BIN)/python benchmarks/rejects.py
+	$(BIN)/python benchmarks/latency.py
 
 # One stamp for each set of extras; a change of pyproject.toml installs anew.
 $(VENV)/.lab $(VENV)/.test $(VENV)/.benchmark: $(VENV)/.%: pyproject.toml | $(BIN)/python
