@@ -3,21 +3,25 @@
 #   make lab     JupyterLab on the quickstart notebook, with the embedded Postgres
 #   make demo    the same job headless, in the terminal
 #   make test    everything that CI runs
-#   make bench   speeds as ratios against other loaders
+#   make bench   speeds against other loaders: benchmarks/results.md, .png and .csv
+#   make docs    the documentation, into site/; `make pictures` makes its pictures anew
 #   make clean   removes the environment and what tools left behind
 #
 # PYTHON=python3.12 chooses another interpreter, VENV=dir another place for the environment;
+# BENCH_OPTIONS="--quick --data text" measures a part (python benchmarks/bench.py --help);
 # TEST_WORKERS=0 runs all tests one after another. Those with a browser are always alone: what they
-# see is a person's view, who would not wait for other tests either.
+# see is a person's view, who would not wait for other tests either. One that fails is tried once
+# more, and named in the report: on a machine that others use, a page may be late.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 LAB_OPTIONS ?=
+BENCH_OPTIONS ?=
 PYTEST_OPTIONS ?=
 TEST_WORKERS ?= 2
 
-.PHONY: lab demo test bench clean system-packages
+.PHONY: lab demo test bench docs pictures clean system-packages
 .DELETE_ON_ERROR:
 
 lab: $(VENV)/.lab
@@ -29,18 +33,19 @@ demo: $(VENV)/.lab
 test: $(VENV)/.test system-packages
 	$(BIN)/python -m pytest --numprocesses=$(TEST_WORKERS) --dist=loadgroup \
 	  --ignore=tests/browser --ignore=tests/notebooks $(PYTEST_OPTIONS)
-	$(BIN)/python -m pytest tests/browser tests/notebooks $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest tests/browser tests/notebooks --reruns=1 $(PYTEST_OPTIONS)
 
 bench: $(VENV)/.benchmark
-	$(BIN)/python benchmarks/upload.py
-	$(BIN)/python benchmarks/download.py
-	$(BIN)/python benchmarks/jobs.py
-	$(BIN)/python benchmarks/reach.py
-	$(BIN)/python benchmarks/rejects.py
-	$(BIN)/python benchmarks/latency.py
+	$(BIN)/python benchmarks/bench.py $(BENCH_OPTIONS)
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+pictures: $(VENV)/.test system-packages
+	$(BIN)/python docs/make_pictures.py
 
 # One stamp for each set of extras; a change of pyproject.toml installs anew.
-$(VENV)/.lab $(VENV)/.test $(VENV)/.benchmark: $(VENV)/.%: pyproject.toml | $(BIN)/python
+$(VENV)/.lab $(VENV)/.test $(VENV)/.benchmark $(VENV)/.docs: $(VENV)/.%: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	touch $@
 
@@ -56,4 +61,4 @@ system-packages:
 	@sh tests/install_system_packages.sh
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

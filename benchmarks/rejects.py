@@ -1,6 +1,6 @@
 """What damaged rows cost an upload: clean, 1 % and 10 % of them bad, spread evenly.
 
-    python benchmarks/rejects.py [--repeats 15] [--rounds 3]
+    python benchmarks/rejects.py [--quick] [--rounds 3]
 
 Half of the bad rows have a value that is no number, a quarter one field too many with something
 in it, and a quarter a quote that is never closed. Prints seconds, and ratios to the clean file
@@ -14,6 +14,7 @@ import statistics
 from pathlib import Path
 
 import common
+from datasets import DATA_SETS, PARTS, column_types
 
 import taskwidgets as tw
 
@@ -22,12 +23,12 @@ SHARES = (0.01, 0.1)
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--repeats", type=int, default=common.REPEATS)
+    options.add_argument("--quick", action="store_true", help="the small file")
     options.add_argument("--rounds", type=int, default=3)
     given = options.parse_args()
     print(common.machine())
-    clean = common.flights_csv(given.repeats)
-    types = common.column_types(clean)
+    clean = DATA_SETS["flights"].file(1 if given.quick else PARTS)
+    types = column_types(clean)
     ways = {"clean, stop": (clean, "stop"), "clean, reject": (clean, "reject")}
     for share in SHARES:
         ways[f"{share:.0%} bad, reject"] = (damaged(clean, share), "reject")

@@ -7,21 +7,24 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, Connection, Engine
 
 from taskwidgets.dashboard import Dashboard
+from taskwidgets.forms import DownloadForm, UploadForm, or_form
 from taskwidgets.handover import Where, starter
 from taskwidgets.runtime.job import Job
 from taskwidgets.runtime.store import JobSpec
 from taskwidgets.workspace import Workspace
 
-__all__ = ["call", "connect", "download", "jobs", "resume", "upload"]
+__all__ = ["call", "connect", "connected", "download", "jobs", "resume", "upload"]
 
 _current: Workspace | None = None
 _current_lock = threading.Lock()
 
 
-def connect(url: str | URL | None = None, *, max_connections: int | None = None) -> Workspace:
+def connect(
+    url: str | URL | Engine | Connection | None = None, *, max_connections: int | None = None
+) -> Workspace:
     """Connect to a Postgres database and make it the current workspace.
 
     ``url``: the argument, else ``$TASKWIDGETS_DATABASE_URL``, else the Postgres that comes with
@@ -29,12 +32,16 @@ def connect(url: str | URL | None = None, *, max_connections: int | None = None)
     The schema ``taskwidgets`` is created or upgraded there. A pooler in transaction mode before the
     server is noticed; ``?pgbouncer=true`` or ``?pgbouncer=false`` in the URL says it by hand.
 
+    A SQLAlchemy engine or connection stands for its URL, password included, whatever its driver:
+    a notebook that queries a database by JupySQL goes on with the same one. Connections of its own
+    are made there, and the engine is left alone.
+
     ``max_connections``: how many connections this process may have to it at the same time, by
     default 24; two of them keep and hear, six serve short statements, and the others are shared
     out among the jobs, which wait for each other.
 
-    Raises ServerUnreachable, LoginRefused, RightsMissing, SchemaTooNew or EmbeddedServerError; the
-    password is in none of them.
+    Raises ServerUnreachable, LoginRefused, RightsMissing, SchemaTooNew, EmbeddedServerError, or
+    OptionError for what is not Postgres; the password is in none of them.
     """
     global _current
     with _current_lock:
@@ -48,6 +55,11 @@ def connect(url: str | URL | None = None, *, max_connections: int | None = None)
         return made
 
 
+def connected() -> Workspace | None:
+    """The current workspace; None before the first call that connects."""
+    return None if _current is None or _current.forked else _current
+
+
 def _workspace(workspace: Workspace | None) -> Workspace:
     if workspace is not None:
         return workspace
@@ -56,6 +68,7 @@ def _workspace(workspace: Workspace | None) -> Workspace:
     return _current
 
 
+@or_form(lambda workspace: UploadForm(_workspace(workspace)))
 def upload(
     source: str | Path,
     table: str,
@@ -69,6 +82,7 @@ def upload(
     encoding: str | None = None,
     header: bool | int | None = None,
     null_values: str | Sequence[str] | None = None,
+    names: Literal["snake"] | None = None,
     workers: int | None = None,
     max_rate: float | None = None,
     again: bool = False,
@@ -78,6 +92,8 @@ def upload(
 ) -> Job:
     """Load a CSV file into a table; starts at once and returns the Job.
 
+    With no arguments, a notebook shows a form that asks for everything.
+
     ``source``: the file's path. ``table``: ``"flights"``, ``"schema.table"``, or quoted as in SQL,
     case kept. ``if_exists``: what to do with an existing table, as in pandas.DataFrame.to_sql.
     ``types``: ``{"column": "postgres type"}``, the rest is inferred from a sample of the whole
@@ -85,7 +101,9 @@ def upload(
     ``header`` (or how many rows of it), ``null_values`` and ``reading`` (``escapechar``,
     ``skip_rows``, ``footer_rows``, ``decimal``, ``thousands``, ``date_formats``, ``booleans``,
     ``skip_initial_space``, ``line_terminator``): how the file is written; what is not given is
-    found out. ``on_error``: ``"stop"`` ends the load at the first row that cannot be loaded, and
+    found out. ``names="snake"``: columns get lower case names that need no quotes in SQL, each
+    another; the receipt says which, and ``types`` may have the new name or the file's.
+    ``on_error``: ``"stop"`` ends the load at the first row that cannot be loaded, and
     takes a plain file at its word, as RFC 4180 has it; ``"reject"`` finds out everything, mends
     what a careful person would mend, keeps the other bad rows for ``job.rejects()``, at most
     ``max_rejects`` of them (a number, or a fraction of all rows), and loads the rest.
@@ -107,10 +125,12 @@ def upload(
     return starter(_workspace(workspace), where).upload(
         source, table, if_exists=if_exists, on_error=on_error, types=types, delimiter=delimiter,
         quotechar=quotechar, encoding=encoding, header=header, null_values=null_values,
-        workers=workers, max_rate=max_rate, again=again, max_rejects=max_rejects, **reading,
+        names=names, workers=workers, max_rate=max_rate, again=again, max_rejects=max_rejects,
+        **reading,
     )  # fmt: skip
 
 
+@or_form(lambda workspace: DownloadForm(_workspace(workspace)))
 def download(
     source: str,
     path: str | Path,
@@ -128,6 +148,8 @@ def download(
     workspace: Workspace | None = None,
 ) -> Job:
     """Export a table or a query into a CSV file; starts at once and returns the Job.
+
+    With no arguments, a notebook shows a form that asks for everything.
 
     ``source``: the name of a table or view (``"flights"``, ``"schema.table"``, quoted as in SQL),
     or a SELECT, WITH, VALUES or TABLE query, which is run in a read-only transaction. ``path``: the

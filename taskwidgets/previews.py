@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -15,6 +16,7 @@ from taskwidgets.tabular.detect import Detection, Finding, Table, detect
 __all__ = ["Preview", "decision_words", "preview"]
 
 WIDEST = 24  # characters of a cell in the text table
+MOST_NAMED = 20  # of the columns that were renamed; ``renamed`` has them all
 _UNSURE = 0.75  # below this, a decision is worth a look
 
 
@@ -22,9 +24,10 @@ class Preview:
     """How a file is written, and the first rows as they would land in the table.
 
     ``description`` is what was decided and ``findings`` how sure and why, by name; ``columns``,
-    ``types`` (Postgres' types by column), ``rows`` (the first ones, None for NULL), ``tables``
-    (further ones in the file, which are not loaded), ``preamble`` (the lines left out above the
-    header). ``total`` is the number of records, None where not all of the file was read.
+    ``types`` (Postgres' types by column), ``rows`` (the first ones, None for NULL), ``renamed``
+    (what was called otherwise in the file), ``tables`` (further ones, which are not loaded),
+    ``preamble`` (the lines left out above the header). ``total`` is the number of records, None
+    where not all of the file was read.
     """
 
     def __init__(self, path: Path, detection: Detection, rows: int, *, full: bool) -> None:
@@ -54,6 +57,11 @@ class Preview:
     def types(self) -> Mapping[str, str]:
         """Postgres' types by column; exact after ``full=True``, else from a sample."""
         return self._detection.types
+
+    @property
+    def renamed(self) -> Mapping[str, str]:
+        """Columns that are called otherwise than in the file: their name, and the file's."""
+        return {new: old for old, new in self._detection.renamed}
 
     @property
     def tables(self) -> Sequence[Table]:
@@ -112,6 +120,7 @@ def preview(
     line_terminator: str | None = None,
     date_formats: Mapping[str, str] | None = None,
     booleans: Mapping[str, tuple[str, str]] | None = None,
+    names: Literal["snake"] | None = None,
 ) -> Preview:
     """Find out how a file is written, and show it with its first rows; loads nothing.
 
@@ -125,6 +134,7 @@ def preview(
     ``thousands`` (signs in numbers), ``skip_rows`` and ``footer_rows`` (lines above and below the
     table), ``skip_initial_space`` (blanks behind a delimiter), ``line_terminator``,
     ``date_formats`` ({"column": "%d.%m.%Y"}), ``booleans`` ({"column": ("ja", "nein")}).
+    ``names="snake"``: the columns' names as ``upload`` makes them with it.
 
     Raises SourceError for a file that cannot be read or is no text, OptionError for an argument
     that makes no sense.
@@ -136,7 +146,7 @@ def preview(
         "encoding": encoding, "header": header, "null_values": null_values, "decimal": decimal,
         "thousands": thousands, "skip_rows": skip_rows, "footer_rows": footer_rows,
         "skip_initial_space": skip_initial_space, "line_terminator": line_terminator,
-        "date_formats": date_formats, "booleans": booleans,
+        "date_formats": date_formats, "booleans": booleans, "names": names,
     }  # fmt: skip
     return Preview(Path(source), detect(source, overrides, full=full), rows, full=full)
 
@@ -205,6 +215,10 @@ def decision_words(shown: Preview) -> list[tuple[str, str]]:
         words.append((f"dates in {column}", format_))
     for column, pair in (described.booleans or {}).items():
         words.append((f"true and false in {column}", " and ".join(pair)))
+    if shown.renamed:
+        pairs = [f"{old!r} is {new}" for new, old in shown.renamed.items()]
+        more = f" and {len(pairs) - MOST_NAMED:,} more" if pairs[MOST_NAMED:] else ""
+        words.append(("renamed", ", ".join(pairs[:MOST_NAMED]) + more))
     if shown.ragged:
         many = "1 record has" if shown.ragged == 1 else f"{shown.ragged:,} records have"
         words.append(("irregular", f"{many} another number of fields than the table"))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import pandas as pd
-from sqlalchemy.engine import URL, Engine
+from sqlalchemy.engine import URL, Connection, Engine
 
 from taskwidgets.dashboard import Dashboard, Query, checked_states
 from taskwidgets.errors import IllegalTransition, JobOwned, OptionError, TaskwidgetsError
@@ -26,6 +26,7 @@ from taskwidgets.runtime.words import percentage
 from taskwidgets.store import identity, listing
 from taskwidgets.store.budget import checked_connections
 from taskwidgets.store.database import Database
+from taskwidgets.store.engines import engine_url
 from taskwidgets.store.jobs import PostgresJobStore
 from taskwidgets.store.translate import address
 from taskwidgets.transfers import download_plan, tables, upload_plan
@@ -51,8 +52,15 @@ class Workspace:
     package use that unless they are given ``workspace=``.
     """
 
-    def __init__(self, url: str | URL | None = None, *, max_connections: int | None = None) -> None:
+    def __init__(
+        self,
+        url: str | URL | Engine | Connection | None = None,
+        *,
+        max_connections: int | None = None,
+    ) -> None:
         most = checked_connections(max_connections)
+        if url is not None and not isinstance(url, str | URL):
+            url = engine_url(url)
         if url is None:
             url = os.environ.get(URL_VARIABLE) or None
         if url is None:
@@ -123,6 +131,7 @@ class Workspace:
         encoding: str | None = None,
         header: bool | int | None = None,
         null_values: str | Sequence[str] | None = None,
+        names: Literal["snake"] | None = None,
         workers: int | None = None,
         max_rate: float | None = None,
         again: bool = False,
@@ -142,6 +151,7 @@ class Workspace:
             header=header,
             null_values=null_values if isinstance(null_values, str | None) else tuple(null_values),
             reading=reading or None,
+            names=names,
         )
         with self._database.begin() as connection:
             target = resolve_target(connection, table)

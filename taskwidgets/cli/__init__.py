@@ -1,28 +1,41 @@
-"""The command line: ``taskwidgets demo``. One file a command; this one only lists them."""
+"""The command line ``taskwidgets``: one module a noun.
+
+app         the list of the commands
+transfers   upload, download, preview
+control     pause, resume, terminate
+records     jobs, show, rejects, prune
+lab  demo  doctor, which runs the checks
+foreground  a job that a command runs: signals, and how it ends
+views       what is seen of it: bar, lines, JSON
+output      words, complaints, JSON
+documents   jobs as JSON
+parameters  arguments and options
+aside       work in a thread, so that signals are heard
+exits       the exit codes
+"""
 
 from __future__ import annotations
 
-import typer
-
-from taskwidgets.cli.demo import demo
+import os
+import signal
+import sys
+from typing import Any
 
 __all__ = ["main"]
 
-app = typer.Typer(
-    help="Long jobs between files and Postgres, with checkpoints.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,  # its frames show local variables: a URL's password among them
-)
-
-
-@app.callback()
-def _root() -> None:
-    """Keep ``demo`` a subcommand while it is the only one."""
-
-
-app.command()(demo)
+STOPPED = 130  # as in exits, which is not imported yet
 
 
 def main() -> None:
     """The entry point that pyproject.toml names."""
-    app()
+    # While modules are imported, Ctrl-C is no reason for a traceback from the middle of one.
+    before: Any = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda _number, _frame: os._exit(STOPPED))
+    from taskwidgets.cli.app import app
+
+    signal.signal(signal.SIGINT, before)
+    try:
+        app(prog_name="taskwidgets")
+    except KeyboardInterrupt:
+        sys.exit(STOPPED)

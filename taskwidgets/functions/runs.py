@@ -88,6 +88,10 @@ class AsyncRun(Session):
         items, by default once a second, on a pause, and at the end; it is kept apart from
         ``run.state``. ``items`` must come in the same order each time. ``name``: for a loop that
         is come to more than once, such as one within another.
+
+        The place is saved behind the body, not with what a ``run.transaction()`` in it commits:
+        what was done since the last save is done again after a crash. Where that must not be,
+        keep the place in the state: ``run.checkpoint()`` within the transaction.
         """
         return self._track(items, save_every, self._place(name))
 

@@ -150,6 +150,9 @@ UPLOAD = Fields(
             },
             'the Postgres type of some columns, by name, or "text" for every column as written',
         ),
+        "names": described(
+            {"enum": ["snake", None]}, "snake: lower case column names that need no quotes in SQL"
+        ),
         "delimiter": described(OPTIONAL_TEXT, "what stands between two fields; null: detected"),
         "quotechar": described(OPTIONAL_TEXT, 'the quote, "" for none; null: detected'),
         "escapechar": described(OPTIONAL_TEXT, "what stands before a quote inside; null: detected"),

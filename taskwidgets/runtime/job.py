@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from functools import partial
@@ -162,6 +162,16 @@ class Job:
         the frame to ``replay``.
         """
         return self._store.rejects(self.id)
+
+    def waiting_rejects(
+        self, limit: int, offset: int = 0, ids: Sequence[int] | None = None, longest: int = 20_000
+    ) -> tuple[pd.DataFrame, int]:
+        """Some of the rejects that are not loaded yet, and how many there are; for views.
+
+        Columns: id, line, column, message, raw; of ``raw``, at most ``longest`` characters and one
+        more. ``ids``: only of these.
+        """
+        return self._store.waiting_rejects(self.id, limit, offset, ids, longest)
 
     def replay(self, mended: pd.DataFrame) -> Receipt:
         """Load those of the rejects whose ``raw`` was changed, each exactly once; blocks.

@@ -6,7 +6,7 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -169,6 +169,14 @@ class JobStore(Protocol):
 
     def rejects(self, job_id: int) -> pd.DataFrame:
         """The records that an upload did not load, in the order of the file."""
+
+    def waiting_rejects(
+        self, job_id: int, limit: int, offset: int, ids: Sequence[int] | None, longest: int
+    ) -> tuple[pd.DataFrame, int]:
+        """Some of those that are not loaded yet (id, line, column, message, raw), and how many.
+
+        ``ids``: only of these. ``longest``: characters of ``raw``; one more shows that it is cut.
+        """
 
     def events(self, job_id: int) -> pd.DataFrame:
         """The job's events, oldest first."""

@@ -16,6 +16,9 @@ class Viewer(Protocol):
     def show_dashboard(self, dashboard: object) -> bool:
         """Show the list of jobs in the current cell; False where nobody could see it."""
 
+    def show_form(self, form: object) -> bool:
+        """Show a form in the current cell; False where nobody could see it."""
+
     def preview_html(self, preview: object) -> str:
         """A file's preview as HTML."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -74,6 +74,15 @@ class PostgresJobStore:
         """The job's rejects, in the order of the file, one row each."""
         with self.database.begin() as connection:
             return rejects.table(connection, job_id)
+
+    def waiting_rejects(
+        self, job_id: int, limit: int, offset: int, ids: Sequence[int] | None, longest: int
+    ) -> tuple[pd.DataFrame, int]:
+        """Some of the rejects that are not loaded yet, and how many there are."""
+        with self.database.begin() as connection:
+            return rejects.waiting(
+                connection, job_id, limit=limit, offset=offset, ids=ids, longest=longest
+            )
 
     # ------------------------------------------------------------------ writing
 

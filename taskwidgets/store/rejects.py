@@ -11,7 +11,17 @@ from sqlalchemy import Connection, delete, func, select, update
 
 from taskwidgets.store.schema import rejects
 
-__all__ = ["COLUMNS", "Reject", "forget", "mark_replayed", "mend", "record", "table", "unloaded"]
+__all__ = [
+    "COLUMNS",
+    "Reject",
+    "forget",
+    "mark_replayed",
+    "mend",
+    "record",
+    "table",
+    "unloaded",
+    "waiting",
+]
 
 COLUMNS = ["id", "line", "byte_offset", "raw", "column", "sqlstate", "message", "at", "replayed_at"]
 COPY = (
@@ -71,6 +81,34 @@ def table(connection: Connection, job_id: int) -> pd.DataFrame:
         .order_by(rejects.c.byte_offset)
     ).all()
     return pd.DataFrame([tuple(row) for row in rows], columns=COLUMNS)
+
+
+def waiting(
+    connection: Connection,
+    job_id: int,
+    *,
+    limit: int,
+    offset: int,
+    ids: Sequence[int] | None,
+    longest: int,
+) -> tuple[pd.DataFrame, int]:
+    """Some of those that are not loaded yet, in the order of the file, and how many there are.
+
+    Of ``raw``, at most ``longest`` characters and one more, so that what is cut shows.
+    """
+    wanted = [rejects.c.job_id == job_id, rejects.c.replayed_at.is_(None)]
+    if ids is not None:
+        wanted.append(rejects.c.id.in_(list(ids)))
+    total = connection.scalar(select(func.count()).select_from(rejects).where(*wanted)) or 0
+    columns = {name: rejects.c[name] for name in ("id", "line", "column", "message")}
+    rows = connection.execute(
+        select(*columns.values(), func.left(rejects.c.raw, longest + 1).label("raw"))
+        .where(*wanted)
+        .order_by(rejects.c.byte_offset, rejects.c.id)
+        .limit(limit)
+        .offset(offset)
+    ).all()
+    return pd.DataFrame([tuple(row) for row in rows], columns=[*columns, "raw"]), total
 
 
 def unloaded(connection: Connection, job_id: int, ids: Sequence[int]) -> dict[int, str]:

@@ -38,7 +38,7 @@ class Description:
     - ``skip_rows``: physical lines before the header that are no part of the table.
     - ``header_rows``: 0 for none, or how many records make up the names.
     - ``footer_rows``: physical lines after the last record that are no part of the table.
-    - ``columns``: the names as the table has them, before any ``names=`` rule.
+    - ``columns``: the names as the table has them, renamed where a ``names=`` rule says so.
     - ``decimal``, ``thousands``: how numbers are written; ``thousands`` "" for not at all.
     - ``null_values``: texts that, unquoted, stand for NULL.
     - ``date_formats``: column -> strptime format, where it is not ISO already.

@@ -31,6 +31,7 @@ from taskwidgets.tabular.detection.records import Record, split_records
 from taskwidgets.tabular.detection.scan import scan_all
 from taskwidgets.tabular.detection.values import Values, convert, find_values
 from taskwidgets.tabular.header import MAX_COLUMNS
+from taskwidgets.tabular.identifiers import by_column, renamed, snake_names
 from taskwidgets.tabular.sample import Row, Sample
 from taskwidgets.tabular.source import check_readable
 from taskwidgets.tabular.types import infer_types
@@ -66,7 +67,9 @@ class Detection:
     them are the table's first. ``types`` are Postgres types by column. ``tables`` are further
     tables in the file, that are not loaded. ``preamble`` are the lines before the header.
     ``rows`` is the number of records, where all of the source was read, and ``ragged`` how many
-    of those that were looked at have another number of fields than the table.
+    of those that were looked at have another number of fields than the table. ``header`` are the
+    names as they stand in the file, and ``renamed`` those that the columns do not have: (what the
+    file says, what the column is called).
     """
 
     description: Description
@@ -78,6 +81,8 @@ class Detection:
     head: int = 0
     rows: int | None = None
     ragged: int = 0
+    header: tuple[str, ...] = ()
+    renamed: tuple[tuple[str, str], ...] = ()
 
 
 def detect(
@@ -89,8 +94,9 @@ def detect(
     """Find out how a source is written, from excerpts of it: under 2 s for a file of any size.
 
     ``overrides``: what is known already, by the names in `OVERRIDES`; ``header`` is True, False or
-    the number of header rows, ``null_values`` a text or several. ``full``: read all of the source,
-    so that types and the number of rows are exact.
+    the number of header rows, ``null_values`` a text or several, ``names`` a rule by which the
+    columns are renamed; other options may call them by their new names or the file's. ``full``:
+    read all of the source, so that types and the number of rows are exact.
 
     Raises SourceError for what cannot be read or is no delimited text, OptionError for an
     override that makes no sense. A file that is damaged is no error here.
@@ -127,6 +133,11 @@ def detect(
             path=source,
             line=layout.skip_rows + 1,
         )
+    if given.get("names") == "snake":
+        layout = replace(layout, names=snake_names(layout.header))
+        for option in ("date_formats", "booleans"):
+            if isinstance(named := given.get(option), Mapping):
+                given[option] = by_column(named, layout.header, layout.names, option)
     rows, ragged = _rows(records[layout.first : layout.last], len(layout.names))
     head = len(rows)
     if not excerpts.whole:
@@ -175,6 +186,8 @@ def detect(
         head=min(head, len(sample)),
         rows=len(rows) if excerpts.whole and len(records) < _MOST_RECORDS else None,
         ragged=ragged,
+        header=layout.header,
+        renamed=renamed(layout.header, layout.names) if layout.header_rows else (),
     )
     if full and layout.names and not (detection.rows is not None and whole):
         return _scanned(source, detection, values)
@@ -444,6 +457,8 @@ def _findings(
         "booleans": Finding(values.booleans, 0.8, "two words that mean true and false"),
     }
     for name in given:
+        if name == "names":  # not how the file is written
+            continue
         target = "header_rows" if name == "header" else name
         found[target] = Finding(found[target].value, 1.0, "as given")
     return {name: one for name, one in found.items() if one.value is not None}

@@ -18,6 +18,8 @@ from taskwidgets.tabular.dialect import Dialect, postgres_encoding
 __all__ = ["Grammar"]
 
 _UNUSED_QUOTE = "\x02"  # what COPY is told to be the quote where a file has none
+# Where nothing stands for NULL, what a short row is filled with: no field can be it.
+_NO_TEXT = "\0"
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,15 @@ class Grammar:
             newline=description.line_terminator or "\n",
             mixed_newlines=not description.line_terminator,
             skip_initial_space=description.skip_initial_space,
-            null_values=description.null_values,
+            null_values=description.null_values or (_NO_TEXT,),
             spaced_rows=spaced_rows,
             converted=converted,
         )
+
+    @property
+    def blank_runs(self) -> bool:
+        """Whether a run of blanks is one delimiter, and blanks at a line's ends are none."""
+        return self.skip_initial_space and self.delimiter == " "
 
     @cached_property
     def direct(self) -> bool:

@@ -39,11 +39,12 @@ class Layout:
     header_lines: int = field(default=1, compare=False)
 
 
-def read_layout(path: str | Path, dialect: Dialect) -> Layout:
+def read_layout(path: str | Path, dialect: Dialect, *, any_names: bool = False) -> Layout:
     """Read the first record: the names, or with ``header=False`` the number of columns.
 
-    Reads 1 MiB at most. Raises SourceError (with path, line and column) for a file that is empty
-    or no delimited text, and for names that Postgres cannot have.
+    ``any_names``: names that Postgres cannot have are fine, as they will be others. Reads 1 MiB at
+    most. Raises SourceError (with path, line and column) for a file that is empty or no delimited
+    text, and for names that Postgres cannot have.
     """
     path = Path(path)
     mark, record = _first_record(path, dialect)
@@ -56,7 +57,8 @@ def read_layout(path: str | Path, dialect: Dialect) -> Layout:
             path=path,
             line=1,
         )
-    _check_names(path, names)
+    if not any_names:
+        _check_names(path, names)
     return Layout(
         columns=tuple(names),
         data_start=mark + (len(record) if dialect.header else 0),

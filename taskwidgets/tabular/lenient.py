@@ -33,13 +33,15 @@ class LenientLayout:
 
     ``columns`` are the names; ``data_start`` is the position of the first data record and
     ``first_line`` the physical line it is on, counted from 1. ``renamed`` has, for the receipt,
-    (what the file says, what the column is called) for each name that was changed.
+    (what the file says, what the column is called) for each name that was changed; ``header`` are
+    all names as the file has them.
     """
 
     columns: tuple[str, ...]
     data_start: int
     first_line: int
     renamed: tuple[tuple[str, str], ...] = ()
+    header: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,9 @@ def read_lenient_layout(stream: Stream, description: Description) -> LenientLayo
         )
     columns = valid_names(names)
     renamed = tuple(pair for pair in zip(names, columns, strict=True) if pair[0] != pair[1])
-    return LenientLayout(columns, stream.text_start + at, line, renamed if rows else ())
+    return LenientLayout(
+        columns, stream.text_start + at, line, renamed if rows else (), tuple(names)
+    )
 
 
 def valid_names(names: list[str]) -> tuple[str, ...]:

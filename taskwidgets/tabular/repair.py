@@ -54,6 +54,8 @@ def rows_of(text: str, grammar: Grammar) -> list[Row] | Fault:
     ``text`` is the record without its line ending.
     """
     columns = grammar.columns
+    if grammar.blank_runs:
+        text = _squeezed(text, grammar.quote)
     if "\0" in text:
         index = text[: text.index("\0")].count(grammar.delimiter) if grammar.delimiter else 0
         return Fault("a NUL character, which no text in Postgres can hold", min(index, columns - 1))
@@ -97,6 +99,8 @@ def split_legal(
 
     Blanks around a quoted field are no part of it; ``skip``: nor are those before any field.
     """
+    if skip and delimiter == " ":
+        text = _squeezed(text, quote)
     if not delimiter:
         pieces = [text]
     elif not quote or quote not in text:
@@ -106,6 +110,15 @@ def split_legal(
     if quote and quote in text:
         return _split_quoted(text, delimiter, quote, escape, skip=skip)
     return [(piece.lstrip(" ") if skip else piece, False) for piece in pieces]
+
+
+def _squeezed(text: str, quote: str) -> str:
+    """With one blank for each run of them, outside of quotes, and none at the ends."""
+    text = text.strip(" ")
+    if not quote or quote not in text:
+        return re.sub(" +", " ", text)
+    mark = re.escape(quote)
+    return re.sub(f"({mark}[^{mark}]*{mark})|  +", lambda found: found[1] or " ", text)
 
 
 @lru_cache(maxsize=64)

@@ -231,6 +231,12 @@ class SequentialStream(Stream):
                 "give the file's encoding with encoding=",
                 path=self.path,
             ) from error
+        except UnicodeError as error:  # UTF-16 and UTF-32: which of the two byte orders it is
+            raise SourceError(
+                f"{self.path} has no byte order mark, so {self._source_codec} does not tell how "
+                f"it is to be read; give encoding='{self._source_codec}-le', or '-be'",
+                path=self.path,
+            ) from error
         if text and not self._begun:
             self._begun = True
             text = text.removeprefix("\ufeff")

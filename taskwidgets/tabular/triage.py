@@ -175,7 +175,9 @@ class Block:
         if ends.size == 0:
             return Reading(ends, [0] if strays.size else [], strays, open_quote)
         ranks = _ranks(delimiters, ends)
-        if np.array_equal(ranks, np.arange(1, len(ends) + 1) * (grammar.columns - 1)):
+        if grammar.blank_runs:  # their number says nothing
+            wrong = np.ones(len(ends), dtype=np.bool_)
+        elif np.array_equal(ranks, np.arange(1, len(ends) + 1) * (grammar.columns - 1)):
             wrong = np.zeros(len(ends), dtype=np.bool_)
         else:
             wrong = np.diff(ranks, prepend=0) != grammar.columns - 1

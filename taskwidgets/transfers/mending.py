@@ -24,6 +24,7 @@ from taskwidgets.store import checkpoints
 from taskwidgets.store.checkpoints import Checkpoint
 from taskwidgets.store.jobs import PostgresJobStore
 from taskwidgets.tabular.header import read_layout
+from taskwidgets.tabular.identifiers import snake_names
 from taskwidgets.tabular.lenient import read_lenient_layout
 from taskwidgets.tabular.lines import line_at
 from taskwidgets.tabular.source import Fingerprint, check_readable, describe_change
@@ -71,12 +72,13 @@ def check_source(store: PostgresJobStore, run: Run, plan: UploadPlan) -> UploadP
 
 def _beginning(path: Path, plan: UploadPlan) -> tuple[tuple[str, ...], int]:
     """The columns, and where the data begin, in the file as it is now."""
+    snake = plan.names == "snake"
     if plan.description is None:
-        strict = read_layout(path, plan.dialect)
-        return strict.columns, strict.data_start
+        strict = read_layout(path, plan.dialect, any_names=snake)
+        return snake_names(strict.columns) if snake else strict.columns, strict.data_start
     with open_stream(path, replace(plan.description, columns=())) as stream:
         lenient = read_lenient_layout(stream, replace(plan.description, columns=()))
-    return lenient.columns, lenient.data_start
+    return snake_names(lenient.header) if snake else lenient.columns, lenient.data_start
 
 
 def _written_anew(plan: UploadPlan, now: Fingerprint, ledger: list[Checkpoint]) -> bool:

@@ -17,10 +17,12 @@ from taskwidgets.errors import OptionError, SourceError
 from taskwidgets.tabular.container import HEAD_BYTES, detect_container
 from taskwidgets.tabular.description import Description
 from taskwidgets.tabular.detect import Detection, detect
+from taskwidgets.tabular.detection.overrides import checked_overrides
 from taskwidgets.tabular.dialect import Dialect
 from taskwidgets.tabular.ending import find_data_stop
 from taskwidgets.tabular.grammar import Grammar
 from taskwidgets.tabular.header import read_layout
+from taskwidgets.tabular.identifiers import renamed, snake_names
 from taskwidgets.tabular.lenient import read_lenient_layout
 from taskwidgets.tabular.sample import sample_records
 from taskwidgets.tabular.stream import open_stream
@@ -28,8 +30,8 @@ from taskwidgets.tabular.types import infer_types
 
 __all__ = ["Reading", "find_reading"]
 
-# What COPY itself can be told of how a file is written.
-PLAIN = frozenset({"delimiter", "quotechar", "encoding", "header", "null_values"})
+# What COPY itself can be told of how a file is written; and the names, which it is not told.
+PLAIN = frozenset({"delimiter", "quotechar", "encoding", "header", "null_values", "names"})
 MOST_NAMED = 10  # of what was changed or left out, in a receipt
 
 
@@ -40,7 +42,8 @@ class Reading:
     ``dialect`` is what COPY is told. ``description`` is None where COPY reads the source as it
     stands. ``data_start``, ``data_stop`` are positions in bytes, the latter None where only
     reading will tell; ``first_line`` is the physical line of the first record. ``notes`` are for
-    the receipt: what was left out, renamed, decided.
+    the receipt: what was left out, renamed, decided. ``header`` are the columns' names as they
+    stand in the file.
     """
 
     dialect: Dialect
@@ -51,6 +54,7 @@ class Reading:
     description: Description | None
     inferred: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    header: tuple[str, ...] = ()
 
 
 def find_reading(
@@ -64,17 +68,20 @@ def find_reading(
     know. Raises SourceError for what cannot be read, OptionError for an override that makes no
     sense.
     """
+    overrides = checked_overrides(overrides)
+    names = overrides.get("names")
     if not keeps_rejects and set(overrides) <= PLAIN and not _is_packed_or_wide(path):
         dialect = _plain_dialect(overrides)
-        if "delimiter" in overrides or len(read_layout(path, dialect).columns) > 1:
-            return _strict(path, dialect, needs_types=needs_types)
+        width = len(read_layout(path, dialect, any_names=names is not None).columns)
+        if "delimiter" in overrides or width > 1:
+            return _strict(path, dialect, names, needs_types=needs_types)
         found = detect(path, overrides).description
         if len(found.columns) < 2:
-            return _strict(path, dialect, needs_types=needs_types)
+            return _strict(path, dialect, names, needs_types=needs_types)
     detection = detect(path, overrides)
     found_dialect = None if keeps_rejects else replace(detection.description, clean=True).dialect
     if found_dialect is not None:
-        return _strict(path, found_dialect, needs_types=needs_types)
+        return _strict(path, found_dialect, names, needs_types=needs_types)
     return _lenient(path, detection, as_text=not needs_types, given=frozenset(overrides))
 
 
@@ -96,6 +103,7 @@ def _is_packed_or_wide(path: Path) -> bool:
 def _plain_dialect(overrides: Mapping[str, object]) -> Dialect:
     """What was given, and RFC 4180 for what was not."""
     given: dict[str, Any] = dict(overrides)
+    given.pop("names", None)
     nulls = given.pop("null_values", None)
     if nulls is not None:
         listed = [nulls] if isinstance(nulls, str) else list(nulls)
@@ -108,19 +116,22 @@ def _plain_dialect(overrides: Mapping[str, object]) -> Dialect:
     return Dialect(**given)
 
 
-def _strict(path: Path, dialect: Dialect, *, needs_types: bool) -> Reading:
-    layout = read_layout(path, dialect)
+def _strict(path: Path, dialect: Dialect, names: object, *, needs_types: bool) -> Reading:
+    layout = read_layout(path, dialect, any_names=names is not None)
+    columns = snake_names(layout.columns) if names == "snake" else layout.columns
     types: dict[str, str] = {}
     if needs_types:
-        types = infer_types(sample_records(path, dialect, layout), layout.columns)
+        types = infer_types(sample_records(path, dialect, layout), columns)
     return Reading(
         dialect=dialect,
-        columns=layout.columns,
+        columns=columns,
         data_start=layout.data_start,
         data_stop=path.stat().st_size,
         first_line=1 + (layout.header_lines if dialect.header else 0),
         description=None,
         inferred=types,
+        notes=tuple(_renaming(renamed(layout.columns, columns))),
+        header=layout.columns,
     )
 
 
@@ -150,11 +161,12 @@ def _lenient(path: Path, detection: Detection, *, as_text: bool, given: frozense
         first_line=layout.first_line,
         description=description,
         inferred=dict(zip(layout.columns, detection.types.values(), strict=False)),
-        notes=tuple(_notes(detection, layout.renamed)),
+        notes=tuple(_notes(detection)),
+        header=detection.header,
     )
 
 
-def _notes(detection: Detection, renamed: tuple[tuple[str, str], ...]) -> list[str]:
+def _notes(detection: Detection) -> list[str]:
     description = detection.description
     notes = []
     if detection.preamble:
@@ -168,7 +180,11 @@ def _notes(detection: Detection, renamed: tuple[tuple[str, str], ...]) -> list[s
             f"another table in lines {table.first_line} to {table.last_line} was left out: "
             + ", ".join(table.columns)
         )
-    if renamed:
-        pairs = ", ".join(f"{old!r} is {new!r}" for old, new in renamed[:MOST_NAMED])
-        notes.append(f"columns were renamed: {pairs}" + (" ..." if renamed[MOST_NAMED:] else ""))
-    return notes
+    return notes + _renaming(detection.renamed)
+
+
+def _renaming(pairs: tuple[tuple[str, str], ...]) -> list[str]:
+    """What was renamed, all of it: the receipt is where one looks a name up."""
+    if not pairs:
+        return []
+    return ["columns were renamed: " + ", ".join(f"{old!r} is {new}" for old, new in pairs)]

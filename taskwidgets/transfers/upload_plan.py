@@ -18,6 +18,7 @@ from taskwidgets.tabular.description import Description
 from taskwidgets.tabular.detection.overrides import checked_overrides
 from taskwidgets.tabular.dialect import Dialect, postgres_encoding
 from taskwidgets.tabular.grammar import Grammar
+from taskwidgets.tabular.identifiers import SYSTEM_COLUMNS, by_column
 from taskwidgets.tabular.source import Fingerprint, check_readable
 from taskwidgets.tabular.types import check_types
 from taskwidgets.transfers import tables
@@ -46,6 +47,7 @@ class UploadOptions:
     null_values: str | Sequence[str] | None = None
     reading: Mapping[str, object] | None = None  # what else was given of how the file is written
     max_rejects: float | None = None
+    names: str | None = None  # the rule by which columns are renamed
 
     def __post_init__(self) -> None:
         if self.if_exists not in ("fail", "replace", "append"):
@@ -56,7 +58,9 @@ class UploadOptions:
             raise OptionError(f'on_error must be "stop" or "reject", not {self.on_error!r}')
         _check_max_rejects(self.max_rejects, self.on_error)
         try:
-            json.dumps(checked_overrides(self.reading or {}))  # the job's key is made of it
+            json.dumps(
+                checked_overrides({**(self.reading or {}), "names": self.names})
+            )  # the job's key is made of it
         except (TypeError, ValueError) as error:
             if isinstance(error, OptionError):
                 raise
@@ -71,6 +75,7 @@ class UploadOptions:
             "encoding": self.encoding,
             "header": self.header,
             "null_values": self.null_values,
+            "names": self.names,
             **(self.reading or {}),
         }
         return {name: value for name, value in given.items() if value is not None}
@@ -78,6 +83,8 @@ class UploadOptions:
     def key(self, target: TableName) -> str:
         """What says that two calls mean the same job: source, target and options."""
         meant = {**asdict(self), "table": [target.schema, target.table], "kind": KIND}
+        if self.names is None:  # as in keys of jobs from before there was a choice
+            del meant["names"]
         return hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
@@ -105,6 +112,7 @@ class UploadPlan:
     on_error: str = "stop"
     max_rejects: float | None = None
     notes: tuple[str, ...] = ()
+    names: str | None = None  # the rule by which the file's names became the columns'
 
     @property
     def grammar(self) -> Grammar:
@@ -168,6 +176,7 @@ class UploadPlan:
             "on_error": self.on_error,
             "max_rejects": self.max_rejects,
             "notes": list(self.notes),
+            "names": self.names,
         }
 
     @classmethod
@@ -191,6 +200,7 @@ class UploadPlan:
             on_error=stored.get("on_error", "stop"),
             max_rejects=stored.get("max_rejects"),
             notes=tuple(stored.get("notes", ())),
+            names=stored.get("names"),
         )
 
 
@@ -217,6 +227,14 @@ def make_plan(
         keeps_rejects=options.on_error == "reject",
         needs_types=options.types != "text",
     )
+    for column in reading.columns:
+        if column in SYSTEM_COLUMNS:
+            raise SourceError(
+                f"{path}: no column of a table can be called {column!r}, as each has a system "
+                f'column of this name; names="snake" makes it {column}_',
+                path=path,
+                column=column,
+            )
     existing = tables.check_target(connection, target, reading.columns, options.if_exists)
     types = _types(connection, options, reading, target, existing)
     plan = UploadPlan(
@@ -234,6 +252,7 @@ def make_plan(
         on_error=options.on_error,
         max_rejects=options.max_rejects,
         notes=reading.notes,
+        names=options.names,
     )
     if plan.description is not None:  # a conversion of values may need records written anew
         plan = replace(plan, dialect=plan.grammar.output)
@@ -258,7 +277,10 @@ def _types(
     existing: dict[str, str],
 ) -> dict[str, str]:
     """Each column's type: given, else the existing table's, else inferred from a sample."""
-    given = check_types(options.types, reading.columns)
+    wanted = options.types
+    if isinstance(wanted, Mapping):
+        wanted = by_column(wanted, reading.header, reading.columns, "types")
+    given = check_types(wanted, reading.columns)
     tables.check_types(connection, given)
     if existing:
         tables.check_assignable(connection, target, given, existing)

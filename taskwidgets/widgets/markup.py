@@ -15,7 +15,21 @@ from taskwidgets.runtime.receipt import Receipt
 from taskwidgets.runtime.states import State
 from taskwidgets.runtime.words import amount, bytes_text, count, duration, percentage, speed
 
-__all__ = ["STYLE", "bar", "facts", "fault", "heading", "static_html", "status"]
+__all__ = [
+    "STYLE",
+    "bar",
+    "facts",
+    "fault",
+    "heading",
+    "kept",
+    "outcome",
+    "place",
+    "reject",
+    "static_html",
+    "status",
+]
+
+LONGEST_NOTE = 500  # characters
 
 ICONS = {
     State.PENDING: "ring",
@@ -36,6 +50,7 @@ STYLE = """
 .taskwidgets-panel {
   border: 1px solid var(--jp-border-color1, #bdbdbd); border-radius: 6px;
   padding: 10px 14px; max-width: 760px; box-sizing: border-box; overflow: hidden;
+  container-type: inline-size;
 }
 .taskwidgets-panel .widget-html, .taskwidgets-panel .jupyter-widget-html,
 .taskwidgets-panel .widget-html-content { width: 100%; line-height: 1.45; margin: 0; height: auto; }
@@ -85,6 +100,35 @@ STYLE = """
   border-left: 4px solid var(--jp-error-color1, #d32f2f);
   background: var(--jp-layout-color2, #eeeeee); color: var(--jp-ui-font-color1, inherit);
   max-height: 16em; overflow-y: auto;
+}
+.taskwidgets-kept { overflow: visible; }
+.taskwidgets-kept .taskwidgets-buttons { margin: 8px 0 0; align-items: center; }
+.taskwidgets-kept .taskwidgets-buttons > * { margin: 2px 6px 2px 0; }
+.taskwidgets-kept .taskwidgets-buttons .taskwidgets { margin: 0; }
+.taskwidgets-panel .taskwidgets-kept .taskwidgets-buttons .widget-html { width: auto; }
+.taskwidgets-rejects {
+  display: grid; grid-template-columns: minmax(0, 2fr) minmax(0, 3fr); gap: 10px 12px;
+  margin: 8px 0 0; align-items: start; overflow: visible;
+}
+.taskwidgets-rejects > * { margin: 0; width: auto; min-width: 0; }
+.taskwidgets-rejects .taskwidgets-reason { overflow-wrap: anywhere; }
+.taskwidgets-rejects .widget-textarea { height: auto; }
+.taskwidgets-rejects .widget-textarea textarea {
+  font-family: var(--jp-code-font-family, monospace); resize: vertical; margin: 0; width: 100%;
+  overflow-wrap: anywhere; box-sizing: border-box;
+}
+/* Not an outline: the widgets' own style sheet takes it off text areas, with !important. */
+.taskwidgets-rejects .widget-textarea textarea:focus {
+  box-shadow: inset 0 0 0 2px var(--jp-brand-color1, #1976d2);
+}
+/* The label is the text area's name; to the eye, the line stands beside it already. */
+.taskwidgets-rejects .widget-label {
+  position: absolute; width: auto; clip-path: inset(50%); pointer-events: none;
+}
+.taskwidgets-outcome { white-space: pre-wrap; overflow-wrap: anywhere; margin-top: 8px; }
+@container (max-width: 520px) {
+  .taskwidgets-rejects { grid-template-columns: minmax(0, 1fr); gap: 4px; }
+  .taskwidgets-rejects > .widget-textarea { margin-bottom: 8px; }
 }
 .taskwidgets-facts > span:first-child:not(.taskwidgets-wide) {
   color: var(--jp-ui-font-color1, inherit); font-weight: 600;
@@ -225,10 +269,45 @@ def facts(job: Shown, link: str | None) -> str:
     if job.remark:
         wide.append(job.remark)
     spans = [f"<span>{escape(part)}</span>" for part in parts if part]
-    spans += [f'<span class="taskwidgets-wide">{escape(part)}</span>' for part in wide]
+    spans += [f'<span class="taskwidgets-wide">{escape(_short(part))}</span>' for part in wide]
     if anchor:
         spans.append(f'<span class="taskwidgets-link">{anchor}</span>')
     return f'<div class="taskwidgets taskwidgets-facts taskwidgets-quiet">{"".join(spans)}</div>'
+
+
+def _short(note: str) -> str:
+    """A note that fits in a panel, such as that of a hundred columns that were renamed."""
+    if len(note) <= LONGEST_NOTE:
+        return note
+    return f"{note[:LONGEST_NOTE]}… (job.receipt.notes has all of it)"
+
+
+def kept(number: int) -> str:
+    """How many rows were not loaded."""
+    rows = "1 row was" if number == 1 else f"{count(number)} rows were"
+    text = f"{rows} kept as rejects" if number else "No rejects are left"
+    return f'<div class="taskwidgets">{escape(text)}</div>'
+
+
+def reject(line: int, column: str | None, message: str, *, cut: bool) -> str:
+    """Where a record stands and why it was not loaded; ``cut``: it is too long to be edited."""
+    where = f"line {line:,}" + (f", column {column}" if column else "")
+    note = "<div>Too long to be edited here: job.rejects() has all of it.</div>" if cut else ""
+    return (
+        f'<div class="taskwidgets"><div class="taskwidgets-quiet">{escape(where)}</div>'
+        f'<div class="taskwidgets-reason">{escape(message)}</div>{note}</div>'
+    )
+
+
+def place(first: int, last: int, total: int) -> str:
+    """Which of the rejects are shown."""
+    text = f"{first:,} to {last:,} of {total:,}" if last >= first else ""
+    return f'<div class="taskwidgets taskwidgets-quiet">{escape(text)}</div>'
+
+
+def outcome(text: str) -> str:
+    """What came of a replay; said aloud too."""
+    return f'<div class="taskwidgets taskwidgets-outcome" role="status">{escape(text)}</div>'
 
 
 def fault(error: str) -> str:

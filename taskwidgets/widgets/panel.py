@@ -18,6 +18,7 @@ from taskwidgets.errors import TaskwidgetsError
 from taskwidgets.runtime.job import Job
 from taskwidgets.runtime.states import State
 from taskwidgets.widgets import markup
+from taskwidgets.widgets.rejects import Rejects, is_resting, kept
 from taskwidgets.widgets.server_link import download_link
 from taskwidgets.widgets.traits import enable, free_route, set_value, show
 
@@ -37,6 +38,7 @@ class Panel:
         self._asked_in: State | None = None
         self._refused = ""
         self._confirming = False
+        self._rejects: Rejects | None = None  # made when there are some first
 
         self._style = widgets.HTML(markup.STYLE)
         self._heading = widgets.HTML()
@@ -124,6 +126,15 @@ class Panel:
                 self._confirming = False
             # The buttons stay: hiding the one that was pressed would lose the keyboard's place.
             show(self._dialog, self._confirming)
+            self._tell_rejects()
+
+    def _tell_rejects(self) -> None:
+        if self._rejects is None:
+            if not is_resting(self._job.state) or not kept(self._job):
+                return
+            self._rejects = Rejects(self._job)
+            self.root.children = (*self.root.children, self._rejects.root)
+        self._rejects.refresh()
 
     def _link(self) -> str | None:
         """Where the browser finds what a finished download has written."""

@@ -6,11 +6,13 @@ JupyterLab's own variables with a fallback, so that light and dark themes both r
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
+from typing import Protocol
 
 from taskwidgets.previews import Preview, decision_words, heading_words, table_words
 
-__all__ = ["preview_html"]
+__all__ = ["preview_html", "rows_html"]
 
 _LONGEST = 80  # characters of a cell; the whole of it is its tooltip
 _MOST_COLUMNS = 100  # more would make the page slow
@@ -25,6 +27,22 @@ _CELL = (
     "text-align: left; vertical-align: top; padding: 3px 10px 3px 0; white-space: pre-wrap; "
     "max-width: 24em; overflow-wrap: anywhere"
 )
+
+
+class Rows(Protocol):
+    """Columns with their types, and rows below them; None for NULL."""
+
+    @property
+    def columns(self) -> tuple[str, ...]: ...
+    @property
+    def types(self) -> Mapping[str, str]: ...
+    @property
+    def rows(self) -> list[tuple[str | None, ...]]: ...
+
+
+def rows_html(shown: Rows) -> str:
+    """The rows alone, under their columns' names and types."""
+    return f'<div class="taskwidgets" style="{_FONT}">{_rows(shown)}</div>'
 
 
 def preview_html(shown: Preview) -> str:
@@ -42,7 +60,7 @@ def preview_html(shown: Preview) -> str:
     )
 
 
-def _rows(shown: Preview) -> str:
+def _rows(shown: Rows) -> str:
     columns = shown.columns[:_MOST_COLUMNS]
     if not columns:
         return f'<div style="{_QUIET}">nothing is in it</div>'

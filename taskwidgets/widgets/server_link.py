@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from taskwidgets.notebook_server import NotebookServer, find_server
 
-__all__ = ["download_link"]
+__all__ = ["download_link", "server_folder"]
 
 
 def download_link(path: Path) -> str | None:
@@ -28,3 +28,9 @@ def download_link(path: Path) -> str | None:
 @cache
 def _server() -> NotebookServer | None:
     return find_server()
+
+
+def server_folder() -> tuple[str, Path] | None:
+    """Base URL and root folder of the server that started this kernel; None without one."""
+    server = _server()
+    return None if server is None else (server.base_url, server.root)

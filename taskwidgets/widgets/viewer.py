@@ -8,8 +8,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from taskwidgets.dashboard import Dashboard
+from taskwidgets.forms import DownloadForm, UploadForm
 from taskwidgets.previews import Preview
 from taskwidgets.runtime.job import Job
+from taskwidgets.runtime.receipt import Receipt
 from taskwidgets.runtime.states import State
 from taskwidgets.runtime.words import static_line
 
@@ -32,6 +34,13 @@ class NotebookViewer:
             return False
         from IPython.display import display
 
+        panel = self._panel(job)
+        display(_with_plain_text(panel, repr(job)), raw=True)  # type: ignore[no-untyped-call]
+        job.watch(_Snapshot(job).refresh)
+        return True
+
+    def _panel(self, job: Job) -> Panel:
+        """The job's one panel, as of now."""
         panel = self._panels.get(job)
         if panel is None:
             from taskwidgets.widgets.panel import Panel
@@ -39,8 +48,24 @@ class NotebookViewer:
             panel = self._panels[job] = Panel(job)
             job.watch(panel.refresh)
         panel.refresh()
-        display(_with_plain_text(panel, repr(job)), raw=True)  # type: ignore[no-untyped-call]
-        job.watch(_Snapshot(job).refresh)
+        return panel
+
+    def show_form(self, form: object) -> bool:
+        """Display a form, or the panel of the job that it has begun; False in a terminal."""
+        assert isinstance(form, UploadForm | DownloadForm)
+        if not _in_kernel():
+            return False
+        if form.job is not None:
+            return self.show(form.job)
+        from taskwidgets.widgets.form_view import show
+
+        def follow(job: Job, display_id: str) -> Panel:
+            """The job's panel; what stands still beside the form is the job's from now on."""
+            panel = self._panel(job)
+            job.watch(_Snapshot(job, display_id).refresh)
+            return panel
+
+        show(form, follow)
         return True
 
     def show_dashboard(self, dashboard: object) -> bool:
@@ -68,18 +93,18 @@ class NotebookViewer:
 
 
 class _Snapshot:
-    """A cell's second output, renewed when the state changes: what a saved notebook shows."""
+    """A cell's second output, renewed when state or receipt change: what a saved notebook shows."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, display_id: str | None = None) -> None:
         self._job = job
-        self._display_id = f"taskwidgets-{uuid.uuid4().hex}"
-        self._shown: tuple[State, str | None] | None = None
+        self._display_id = display_id or f"taskwidgets-{uuid.uuid4().hex}"
+        self._shown: tuple[State, str | None, Receipt | None] | None = None
         self._context = contextvars.copy_context()
-        self._publish(update=False)
+        self._publish(update=display_id is not None)
 
     def refresh(self) -> None:
-        """Called by the job's loop on every change; acts when the state is another."""
-        if self._shown != (self._job.state, self._job.error):
+        """Called by the job's loop on every change; acts when what it says is another."""
+        if self._shown != (self._job.state, self._job.error, self._job.receipt):
             self._context.run(self._publish, update=True)
 
     def _publish(self, *, update: bool) -> None:
@@ -87,7 +112,7 @@ class _Snapshot:
 
         from taskwidgets.widgets.markup import static_html
 
-        self._shown = (self._job.state, self._job.error)
+        self._shown = (self._job.state, self._job.error, self._job.receipt)
         line = static_line(self._job, datetime.now(UTC))
         publish_display_data(  # type: ignore[no-untyped-call]
             {"text/html": static_html(line), "text/plain": line},

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from playwright.sync_api import Locator, Page
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from .server import LabServer, wait_for
 
@@ -17,6 +18,16 @@ BUTTONS = ("Pause", "Resume", "Terminate")
 
 # Of all notebooks that the page has open, the one in front.
 FRONT = ".jp-NotebookPanel:not(.lm-mod-hidden)"
+
+# What the nodes of a locator say, for those that are seen.
+SEEN_TEXTS = """nodes => nodes.filter(node => node.checkVisibility({visibilityProperty: true}))
+    .map(node => node.innerText.trim())"""
+
+
+def seen_texts(nodes: Locator) -> list[str]:
+    """The texts of all that are seen, by one look: what is asked for one by one may have gone."""
+    texts: list[str] = nodes.evaluate_all(SEEN_TEXTS)
+    return texts
 
 
 class Lab:
@@ -55,11 +66,23 @@ class Lab:
         )
 
     def wait(self, look: Callable[[], ValueT], what: str, seconds: float = 20.0) -> ValueT:
-        """As ``wait_for``, while the page's events go on being heard."""
+        """As ``wait_for``, while the page's events go on being heard.
+
+        A look that waited in vain for something to be on the page has only not seen it yet.
+        """
+
+        def seen() -> ValueT | None:
+            try:
+                return look()
+            except PlaywrightTimeout:
+                return None
+
         try:
-            return wait_for(
-                look, what, seconds, lambda pause: self.page.wait_for_timeout(pause * 1000)
+            value = wait_for(
+                seen, what, seconds, lambda pause: self.page.wait_for_timeout(pause * 1000)
             )
+            assert value is not None
+            return value
         except AssertionError as failure:
             failure.add_note(f"The page shows:\n{self.page.locator('body').inner_text()}")
             raise
@@ -146,8 +169,7 @@ class Notebook:
 
     def output(self, index: int) -> str:
         """The visible text of a cell's outputs."""
-        area = self.cell(index).locator(".jp-OutputArea").first
-        return area.inner_text() if area.count() else ""
+        return "".join(seen_texts(self.cell(index).locator(".jp-OutputArea").first))
 
     def panel(self, index: int = 0) -> Panel:
         """The panel in a cell's outputs."""
@@ -178,7 +200,7 @@ class Panel:
 
     def click(self, name: str) -> None:
         """Click a button when it can be clicked."""
-        self.button(name).click(timeout=10_000)
+        self.button(name).click(timeout=30_000)
 
     def is_enabled(self, name: str) -> bool:
         return self.button(name).is_enabled()
@@ -195,8 +217,8 @@ class Panel:
     @property
     def state(self) -> str:
         """The state's word; "" while there is no panel."""
-        word = self.node.locator(".taskwidgets-state")
-        return word.inner_text().split()[-1] if word.count() == 1 else ""
+        words = seen_texts(self.node.locator(".taskwidgets-state"))
+        return words[0].split()[-1] if len(words) == 1 and words[0] else ""
 
     @property
     def percent(self) -> int:

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from .conftest import LabOpen, LabRows
+from .notebook import seen_texts
 
 pytestmark = pytest.mark.browser
 
@@ -55,7 +56,7 @@ def test_a_screen_reader_hears_a_named_bar_and_states_but_no_ticks(
     assert page.evaluate("() => window.mutations") > 5  # the panel did move
     assert page.evaluate("() => window.said") == []
     panel.click("Pause")
-    panel.wait_state("paused", 5.0)
+    panel.wait_state("paused")
     heard: list[str] = []
 
     def paused_was_heard() -> bool:
@@ -75,9 +76,9 @@ def test_every_button_shows_its_name(lab_open: LabOpen, lab_rows: LabRows) -> No
     panel = notebook.run_panel()
 
     def names() -> list[str]:
-        buttons = panel.node.get_by_role("button").all()
-        assert all(button.inner_text().strip() for button in buttons)
-        return [button.inner_text().strip() for button in buttons]
+        texts = seen_texts(panel.node.get_by_role("button"))
+        assert all(texts)
+        return texts
 
     assert names() == ["Pause", "Resume", "Terminate"]
     assert all(panel.button(name).count() == 1 for name in names())
@@ -109,11 +110,11 @@ def test_the_keyboard_alone_suffices(lab_open: LabOpen, lab_rows: LabRows) -> No
     )
     assert outline == ["solid", "2px"]
     keyboard.press("Enter")
-    panel.wait_state("paused", 5.0)
+    panel.wait_state("paused")
     notebook.lab.wait(lambda: panel.is_enabled("Resume"), "Resume can be reached")
     tab_to("Resume")
     keyboard.press("Enter")
-    panel.wait_state("running", 5.0)
+    panel.wait_state("running")
     tab_to("Terminate")
     keyboard.press("Enter")
     panel.button("Yes, terminate").wait_for(state="visible")

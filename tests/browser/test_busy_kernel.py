@@ -21,8 +21,8 @@ from .server import NEWEST, OLD, OLD_IPYKERNEL, LabServer
 
 pytestmark = pytest.mark.browser
 
-SECONDS = 3.0  # that the other cell runs
-SOON = 2.0  # seconds after the other cell, within which a click has been obeyed at the latest
+SECONDS = 6.0  # that the other cell runs
+SOON = 5.0  # seconds after the other cell, within which a click has been obeyed at the latest
 KERNELS = pytest.mark.parametrize("kernel", [NEWEST, OLD])
 ROUTE = pytest.mark.parametrize("route", ["subshell", "main"])
 
@@ -34,7 +34,7 @@ def open_with_cell(
     lab_rows()
     table = f"busy_{re.sub('[^a-z]', '_', f'{kernel}_{route}_{sleep}')}"
     notebook = lab_open(
-        f"import taskwidgets as tw\njob = tw.upload('rows.csv', {table!r}, max_rate=1.5e5)\njob",
+        f"import taskwidgets as tw\njob = tw.upload('rows.csv', {table!r}, max_rate=1e5)\njob",
         "import asyncio, time, ipykernel\n"
         "print('ipykernel', ipykernel.__version__)\n"
         f"print('begun', time.time())\n{sleep}\nprint('ended', time.time())",
@@ -74,7 +74,7 @@ def test_pause_while_another_cell_awaits(
     assert notebook.is_running(1)
     panel.click("Pause")
     if kernel == NEWEST:
-        panel.wait_state("paused", 2.0)
+        panel.wait_state("paused", SECONDS / 2)
         assert notebook.is_running(1)
     notebook.wait_done(1)
     panel.wait_state("paused", SOON)
@@ -104,8 +104,10 @@ def test_pause_while_another_cell_blocks(
     at_once = kernel == NEWEST and route == "subshell"
     panel.click("Pause")
     if at_once:
-        notebook.lab.wait(lambda: lab_server.state_of(job) == "paused", "paused at once", 1.0)
-        notebook.lab.wait(lambda: panel.state != "running", "the panel has heard it", 1.0)
+        notebook.lab.wait(
+            lambda: lab_server.state_of(job) == "paused", "paused at once", SECONDS / 2
+        )
+        notebook.lab.wait(lambda: panel.state != "running", "the panel has heard it", SECONDS / 2)
         assert notebook.is_running(1)
     notebook.wait_done(1)
     panel.wait_state("paused", SOON)
@@ -133,15 +135,17 @@ def test_a_later_click_while_another_cell_blocks(
     panel = notebook.run_panel()
     job = lab_server.job_of(table)
     panel.click("Pause")
-    panel.wait_state("paused", 5.0)
+    panel.wait_state("paused")
     panel.click("Resume")
-    panel.wait_state("running", 5.0)
+    panel.wait_state("running")
     notebook.lab.wait(lambda: panel.is_enabled("Pause"), "Pause can be clicked")
     notebook.start(1)
     notebook.lab.wait(lambda: "begun" in notebook.output(1), "the other cell has begun")
     panel.click("Pause")
     if route == "subshell":
-        notebook.lab.wait(lambda: lab_server.state_of(job) == "paused", "paused at once", 1.0)
+        notebook.lab.wait(
+            lambda: lab_server.state_of(job) == "paused", "paused at once", SECONDS / 2
+        )
         assert notebook.is_running(1)
     notebook.wait_done(1)
     panel.wait_state("paused", SOON)

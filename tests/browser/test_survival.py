@@ -18,7 +18,7 @@ ROWS = 50_000
 def open_upload(lab_open: LabOpen, lab_rows: LabRows, table: str) -> Notebook:
     lab_rows()
     return lab_open(
-        f"import taskwidgets as tw\njob = tw.upload('rows.csv', {table!r}, max_rate=6e5)\njob"
+        f"import taskwidgets as tw\njob = tw.upload('rows.csv', {table!r}, max_rate=3e5)\njob"
     )
 
 
@@ -76,7 +76,7 @@ def test_a_restarted_kernel_goes_on_with_the_same_cell(
     job = lab_server.job_of("restarted")
     panel.wait_percent(20)
     lab_server.restart(notebook.path)
-    notebook.lab.wait(lambda: lab_server.state_of(job) == "paused", "the job is paused", 10.0)
+    notebook.lab.wait(lambda: lab_server.state_of(job) == "paused", "the job is paused", 30.0)
     notebook.dismiss()
     notebook.wait_ready()
     check_snapshot(panel.snapshot, job)

@@ -39,6 +39,8 @@ import sys, threading
 import psutil
 before = threading.active_count()
 import taskwidgets
+assert "pandas" not in sys.modules and "sqlalchemy" not in sys.modules
+assert taskwidgets.connect and taskwidgets.errors
 assert threading.active_count() == before, threading.enumerate()
 assert not psutil.Process().children(recursive=True)
 loaded = {"ipywidgets", "IPython", "alembic", "psycopg2.extras"} & set(sys.modules)

@@ -143,6 +143,8 @@ def test_quotation_marks_that_quote_nothing_are_letters(written):
          [["North", "12", "13"], ["South", "24", "25"]]),
         (",Sales,Sales\nRegion,2023,2024\nNorth,12,13\nSouth,24,25\n",
          ("Region", "Sales 2023", "Sales 2024"), [["North", "12", "13"], ["South", "24", "25"]]),
+        ('"","Content"\n"V1","Words, of course"\n"V2","More words"\n', ("column_1", "Content"),
+         [["V1", "Words, of course"], ["V2", "More words"]]),
         ("day,clicks\n2024-01-01 10:00,5\n2024-01-02 11:00,6\n", ("day", "clicks"),
          [["2024-01-01 10:00", "5"], ["2024-01-02 11:00", "6"]]),
     ],
@@ -177,6 +179,9 @@ def test_values_are_told_apart(written):
         (["00123", "04567"], "text"),
         (["01/02/2024", "03/04/2024"], "text"),  # January or February
         (["13/02/2024", "2024-03-01"], "text"),
+        (["25/11/63", "29/10/63"], "text"),  # of which century?
+        (["13.02.24", "14.02.24"], "text"),
+        (["y", "n"], "text"),  # codes, of which there may be more
         (["1E5", "2E7"], "text"),
         (["+4915112345678", "+4915187654321"], "text"),
         (["123456789012345678901", "2"], "numeric"),

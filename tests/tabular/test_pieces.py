@@ -455,3 +455,9 @@ def test_values_that_cannot_be_converted() -> None:
     assert (found.rows_read, found.rows) == (4, 3)
     (reject,) = found.rejects
     assert (reject.line, reject.column, reject.raw, reject.offset) == (3, "n", b"1.5;c", 8)
+
+
+def test_nothing_stands_for_null() -> None:
+    """Without any marker an empty value is a text, and a short row is filled with NULL still."""
+    rows, _ = read(b'1,,"\n2\n3,"x",\n', Description(null_values=()))
+    assert rows == [["1", "", '"'], ["2", None, None], ["3", "x", ""]]

@@ -226,6 +226,21 @@ def test_two_replays_at_once_load_each_row_once(workspace, another_workspace, cs
     assert workspace._store.record(job.id).receipt.rows_rejected == 0
 
 
+def test_columns_may_be_lined_up_with_blanks(workspace, csv_file, look):
+    """A run of blanks is one delimiter, at a line's beginning and end none, in quotes text."""
+    lines = [" 2.83  9.9   a", '12.80 10.1   "b  c"   ', " 3.00  1.25 d"] * 500
+    lines[700:700] = ["   ", " 4 5 6 7"]
+    path = csv_file("\n".join(lines) + "\n")
+    job = workspace.upload(path, "t", on_error="reject")
+    receipt = job.wait()
+    assert (receipt.rows_loaded, receipt.rows_rejected) == (1500, 1)
+    assert job.rejects()["message"].tolist() == ["4 fields instead of 3"]
+    query = "SELECT column_1, column_2, column_3, count(*) FROM t GROUP BY 1, 2, 3 ORDER BY 1"
+    assert look(query) == [
+        (2.83, 9.9, "a", 500), (3.0, 1.25, "d", 500), (12.8, 10.1, "b  c", 500),
+    ]  # fmt: skip
+
+
 PACKED = {
     "gzip": gzip.compress,
     "bzip2": bz2.compress,

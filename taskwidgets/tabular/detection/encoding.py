@@ -219,4 +219,8 @@ def _normalizer(data: list[bytes], among: tuple[str, ...] = ()) -> str | None:
     best = from_bytes(bytes(context), cp_isolation=list(among) or None).best()
     if best is None and among:
         best = from_bytes(bytes(context)).best()
-    return None if best is None else best.encoding
+    # Bytes that look like a byte order mark, somewhere in the file, are taken for one by it; what
+    # is UTF-16 or UTF-32 was found before.
+    if best is None or best.encoding.startswith(("utf_16", "utf_32")):
+        return None
+    return best.encoding

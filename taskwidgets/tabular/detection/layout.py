@@ -48,6 +48,7 @@ class Layout:
     header_sure: float
     header_why: str
     preamble: tuple[str, ...] = ()
+    header: tuple[str, ...] = ()  # the names as they stand in the file; "" where none does
 
 
 def find_layout(
@@ -102,8 +103,9 @@ def find_layout(
     after = lines - stop_line if ended else 0
     preamble = tuple(delimiter.join(one.fields) for one in records[:start])
     return Layout(
-        skipped, rows, after, column_names(names, width), first, last, tables, sure, why, preamble
-    )
+        skipped, rows, after, column_names(names, width), first, last, tables, sure, why, preamble,
+        tuple(names),
+    )  # fmt: skip
 
 
 def _start(records: Sequence[Record], width: int) -> int:
@@ -146,7 +148,9 @@ def _begins(record: Record, ahead: Sequence[Record], width: int) -> bool:
     typical = sorted(one.filled for one in ahead)[len(ahead) // 2]
     if _names_groups(record, ahead[1], usual):
         return True
-    return record.filled * 2 > typical or record.filled >= max(2, fields - 1)
+    # A header may lack the first name: that of a column of numbers or labels.
+    unnamed = fields == usual and not record.fields[0].strip() and record.filled == fields - 1
+    return record.filled * 2 > typical or record.filled >= max(2, fields - 1) or unnamed
 
 
 def _names_groups(record: Record, below: Record, usual: int) -> bool:

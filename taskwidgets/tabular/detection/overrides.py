@@ -6,13 +6,14 @@ import codecs
 from collections.abc import Mapping, Sequence
 
 from taskwidgets.errors import OptionError
+from taskwidgets.tabular.identifiers import NAMES
 
 __all__ = ["OVERRIDES", "checked_overrides"]
 
 OVERRIDES = (
     "booleans", "date_formats", "decimal", "delimiter", "encoding", "escapechar", "footer_rows",
-    "header", "line_terminator", "null_values", "quotechar", "skip_initial_space", "skip_rows",
-    "thousands",
+    "header", "line_terminator", "names", "null_values", "quotechar", "skip_initial_space",
+    "skip_rows", "thousands",
 )  # fmt: skip
 """What a caller may give instead of letting it be found out."""
 
@@ -54,6 +55,9 @@ def checked_overrides(overrides: Mapping[str, object]) -> dict[str, object]:
         if not isinstance(listed, Sequence) or not all(isinstance(one, str) for one in listed):
             raise OptionError(f"null_values must be a text or a list of texts, not {nulls!r}")
         given["null_values"] = tuple(listed)
+    if given.get("names", NAMES[0]) not in NAMES:
+        known = " or ".join(f'"{name}"' for name in NAMES)
+        raise OptionError(f"names must be {known}, or left out, not {given['names']!r}")
     if "encoding" in given:
         try:
             codecs.lookup(given["encoding"])  # type: ignore[arg-type]

@@ -34,21 +34,20 @@ _POINT = re.compile(r"-?(?:0|[1-9][0-9]*)?\.[0-9]+")
 _COMMA = re.compile(r"-?(?:0|[1-9][0-9]*)?,[0-9]+")
 
 # Formats that Postgres does not read as they stand, or reads by its setting DateStyle. The first
-# that reads all values of a column is taken, if no other of its group does so too.
+# that reads all values of a column is taken, if no other of its group does so too. None has a
+# year of two digits: only who wrote 25/11/63 knows the century.
 _DATE_GROUPS = (
-    ("%d.%m.%Y", "%d.%m.%y"),
+    ("%d.%m.%Y",),
     ("%d/%m/%Y", "%m/%d/%Y"),
     ("%d-%m-%Y", "%m-%d-%Y"),
     ("%Y/%m/%d",),
     ("%Y.%m.%d",),
     ("%d %b %Y",), ("%d-%b-%Y",), ("%d %B %Y",), ("%b %d, %Y",), ("%B %d, %Y",),
-    ("%d/%m/%y", "%m/%d/%y"),
-    ("%d-%b-%y",),
 )  # fmt: skip
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", "T%H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
 _DATE_LIKE = re.compile(r"[0-9A-Za-z][0-9A-Za-z./, :-]{5,30}")
-_BOOLEANS = (
-    ("yes", "no"), ("y", "n"), ("ja", "nein"), ("j", "n"), ("oui", "non"), ("si", "no"),
+_BOOLEANS = (  # words; letters alone are codes, of which two may do for long
+    ("yes", "no"), ("ja", "nein"), ("oui", "non"), ("si", "no"),
     ("sí", "no"), ("wahr", "falsch"), ("vrai", "faux"), ("on", "off"),
 )  # fmt: skip
 

@@ -1,6 +1,6 @@
 """Whether a Jupyter server that loads a file still answers others: the latency of /api/status.
 
-    python benchmarks/latency.py [--repeats 4]
+    python benchmarks/server_latency.py [--parts 4]
 
 A server with the extension answers one small request after the other, first idle, then while it
 loads a file at full speed, then while it exports it. Prints median, 99th percentile and most.
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import common
+from datasets import DATA_SETS, FOLDER
 
 PAUSE = 0.005  # seconds between two requests
 IDLE = 400  # requests
@@ -82,11 +83,12 @@ class Server:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--repeats", type=int, default=4, help="336,776 rows each")
+    options.add_argument("--parts", type=int, default=4, help="how large the file is")
     given = options.parse_args()
+    FOLDER.mkdir(exist_ok=True)
     print(common.machine())
     with common.server() as workspace, tempfile.TemporaryDirectory() as folder:
-        shutil.copy(common.flights_csv(given.repeats), Path(folder) / "flights.csv")
+        shutil.copy(DATA_SETS["flights"].file(given.parts), Path(folder) / "flights.csv")
         server = Server(Path(folder), workspace.engine.url.render_as_string(hide_password=False))
         try:
             report("idle", [server.latency() for _ in range(IDLE)])
