@@ -8,8 +8,8 @@ or of a choice into benchmarks/data. What each peer has moved is compared with w
 a peer that fails or loses something has its error in the table, and the exit code is 1.
 
 The other programs in this folder measure one thing each, and print it: latencies.py, rejects.py,
-reach.py (pause from another process), jobs.py (a million jobs), detection.py; report.py draws the
-picture anew.
+reach.py (pause from another process), server_latency.py (a server that loads), jobs.py (a million
+jobs), detection.py; report.py draws the picture anew.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ from psycopg2.extensions import parse_dsn
 from sqlalchemy import create_engine
 from sqlalchemy.engine import Engine, make_url
 
+import taskwidgets as tw
+
 if TYPE_CHECKING:
     import duckdb
 
@@ -63,6 +65,12 @@ class Peer:
 def driver(url: str) -> Any:
     """A connection of psycopg2."""
     return psycopg2.connect(url)
+
+
+@functools.cache
+def workspace(url: str) -> tw.Workspace:
+    """taskwidgets', as a notebook connects once."""
+    return tw.connect(url)
 
 
 @functools.cache

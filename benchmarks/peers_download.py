@@ -6,14 +6,11 @@ import os
 from pathlib import Path
 
 import common
-from peers import BLOCK, PANDAS_CHUNK, Peer, Task, driver, duck, engine
-
-import taskwidgets as tw
+from peers import BLOCK, PANDAS_CHUNK, Peer, Task, driver, duck, engine, workspace
 
 
 def by_taskwidgets(task: Task) -> None:
-    tw.connect(task.url)
-    tw.download(task.table, task.path, again=True).wait()
+    workspace(task.url).download(task.table, task.path, again=True).wait()
 
 
 def by_psql(task: Task) -> None:

@@ -10,14 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import common
-from peers import BLOCK, DUCKDB_TYPES, PANDAS_CHUNK, Peer, Task, arrow_type, driver, duck, engine
-
-import taskwidgets as tw
+from peers import (
+    BLOCK,
+    DUCKDB_TYPES,
+    PANDAS_CHUNK,
+    Peer,
+    Task,
+    arrow_type,
+    driver,
+    duck,
+    engine,
+    workspace,
+)
 
 
 def by_taskwidgets(task: Task) -> None:
-    tw.connect(task.url)
-    tw.upload(task.path, task.table, if_exists="replace", again=True).wait()
+    job = workspace(task.url).upload(task.path, task.table, if_exists="replace", again=True)
+    job.wait()
 
 
 def by_psql(task: Task) -> None:

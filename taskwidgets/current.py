@@ -117,7 +117,8 @@ def upload(
     ``table``: ``"flights"``, ``"schema.table"``, or quoted as in SQL,
     case kept. ``if_exists``: what to do with an existing table, as in pandas.DataFrame.to_sql.
     ``types``: ``{"column": "postgres type"}``, the rest is inferred from a sample of the whole
-    file; ``"text"``: every column as it is written. ``delimiter``, ``quotechar``, ``encoding``,
+    file, and widened where a later value does not fit, which the events and the receipt's notes
+    say; ``"text"``: every column as it is written. ``delimiter``, ``quotechar``, ``encoding``,
     ``header`` (or how many rows of it), ``null_values`` and ``reading`` (``escapechar``,
     ``skip_rows``, ``footer_rows``, ``decimal``, ``thousands``, ``date_formats``, ``booleans``,
     ``skip_initial_space``, ``line_terminator``): how the file is written; what is not given is

@@ -88,13 +88,15 @@ class NotebookServer:
 def find_server() -> NotebookServer | None:
     """The server that started this kernel: its parent process; None outside of Jupyter."""
     try:
-        from jupyter_server.serverapp import list_running_servers
+        from jupyter_core.paths import jupyter_runtime_dir
     except ImportError:
         return None
     # The launcher tells its own number, which also holds where another program is in between.
-    parents = {str(os.getppid()), os.environ.get("JPY_PARENT_PID", "")}
-    for server in list_running_servers():
-        if str(server["pid"]) in parents:
+    for parent in (str(os.getppid()), os.environ.get("JPY_PARENT_PID", "")):
+        # Where a server says what it is. To import the server and have it look takes seconds.
+        told = Path(jupyter_runtime_dir()) / f"jpserver-{parent}.json"
+        try:
+            server = json.loads(told.read_bytes())
             # Under JupyterHub it is the Hub that lets in, by the token that the server has of it.
             token = server.get("token") or os.environ.get("JUPYTERHUB_API_TOKEN", "")
             return NotebookServer(
@@ -104,6 +106,8 @@ def find_server() -> NotebookServer | None:
                 pid=int(server["pid"]),
                 _token=str(token),
             )
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # it is no server, or none any more
     return None
 
 

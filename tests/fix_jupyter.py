@@ -55,7 +55,8 @@ class Answer:
 class JupyterServer:
     """Everything it makes lies in ``home``; ``stop`` leaves no process behind."""
 
-    def __init__(self, home: Path, database_url: str, *options: str) -> None:
+    def __init__(self, home: Path, database_url: str, *options: str, base: str = "") -> None:
+        self.base = base  # what every address begins with, as under JupyterHub
         self.root = home / "root"
         self.log = home / "log"
         self.runtime = home / "runtime"
@@ -65,6 +66,7 @@ class JupyterServer:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.host = f"127.0.0.1:{self.port}"
+        self.url = f"http://{self.host}{base}"
         self.root.mkdir()
         enabled = json.loads((ROOT / "jupyter-config" / "taskwidgets.json").read_text())
         enabled["ServerApp"]["jpserver_extensions"].update(dict.fromkeys(OTHERS, False))
@@ -86,7 +88,8 @@ class JupyterServer:
             sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root",
             "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={self.port}",
             "--ServerApp.port_retries=0", f"--ServerApp.root_dir={self.root}",
-            f"--IdentityProvider.token={self.token}", *self.options,
+            f"--IdentityProvider.token={self.token}", f"--ServerApp.base_url={self.base}/",
+            *self.options,
         ]  # fmt: skip
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -137,12 +140,12 @@ class JupyterServer:
         headers: Mapping[str, str] | None = None,
         token: bool = True,
     ) -> Answer:
-        """One call; ``path`` from the server's first slash; bytes go as they are."""
+        """One call; ``path`` from the slash behind the base; bytes go as they are."""
         sent = {"Authorization": f"token {self.token}"} if token else {}
         raw = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         with closing(connection):
-            connection.request(method, path, raw, {**sent, **(headers or {})})
+            connection.request(method, self.base + path, raw, {**sent, **(headers or {})})
             reply = connection.getresponse()
             text = reply.read()
         try:
@@ -285,7 +288,8 @@ def server(
     http_database_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[JupyterServer]:
     """A running server, shared by all tests that leave it as it is: each start takes seconds."""
-    made = JupyterServer(tmp_path_factory.mktemp("jupyter"), http_database_url)
+    home = tmp_path_factory.mktemp("jupyter")
+    made = JupyterServer(home, http_database_url, base="/user/ann")
     try:
         made.start()
         yield made

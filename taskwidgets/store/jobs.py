@@ -190,6 +190,16 @@ class PostgresJobStore:
         if changed.rowcount != 1:
             raise self.fenced(claim)
 
+    def plan(self, connection: Connection, claim: Claim) -> dict[str, Any]:
+        """What is decided as of now; JobFenced when not the owner."""
+        found = connection.scalar(
+            select(jobs.c.plan).where(jobs.c.id == claim.job_id, jobs.c.epoch == claim.epoch)
+        )
+        if found is None:
+            raise self.fenced(claim)
+        assert isinstance(found, dict)
+        return found
+
     def count_again(
         self, connection: Connection, job_id: int, receipt: Receipt, plan: dict[str, Any]
     ) -> None:
@@ -206,6 +216,17 @@ class PostgresJobStore:
         """Record an event that is no transition."""
         with self.database.begin() as connection:
             record_event(connection, self._me.short, job_id, kind, text, details=details)
+
+    def note_within(
+        self,
+        connection: Connection,
+        job_id: int,
+        kind: str,
+        text: str,
+        details: dict[str, Any] | None = None,
+    ) -> None:
+        """Record an event inside the caller's transaction."""
+        record_event(connection, self._me.short, job_id, kind, text, details=details)
 
     def release(self, claim: Claim) -> None:
         """Free the job's lock; what goes wrong here is logged, as there is nothing left to save."""

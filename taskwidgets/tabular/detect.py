@@ -22,7 +22,13 @@ from pathlib import Path
 from taskwidgets.errors import SourceError
 from taskwidgets.tabular.description import Description
 from taskwidgets.tabular.detection.delimiters import Syntax, find_syntax
-from taskwidgets.tabular.detection.encoding import Encoding, check_utf8, decode, detect_encoding
+from taskwidgets.tabular.detection.encoding import (
+    Encoding,
+    check_utf8,
+    decode,
+    detect_encoding,
+    given_encoding,
+)
 from taskwidgets.tabular.detection.ending import Table
 from taskwidgets.tabular.detection.excerpts import Excerpts, read_excerpts, stream_blocks
 from taskwidgets.tabular.detection.layout import Layout, find_layout
@@ -199,7 +205,7 @@ def detect(
 
 def _encoding(path: Path, excerpts: Excerpts, given: Mapping[str, object]) -> Encoding:
     if "encoding" in given:
-        return Encoding(str(given["encoding"]), 1.0, "as given")
+        return given_encoding(path, str(given["encoding"]), excerpts.head)
     pieces = [block for _, block in excerpts.blocks] + ([excerpts.tail] if excerpts.tail else [])
     utf8 = None
     if excerpts.whole or (not excerpts.container and (excerpts.size or 0) <= _UTF8_WHOLE_BYTES):

@@ -16,7 +16,8 @@ spelling may change (``TRUE`` to ``t``, ``1.50`` to ``1.5``), never their value.
 - Days mixed with moments are text: midnight would be invented. So are moments with and without
   a time zone: the zone of the session that loads them would be invented.
 
-Values that were not sampled may need more; widening a column then is the loader's business.
+Values that were not sampled may need more: `fits` says whether one is of the type's own spelling,
+and `widening` which type comes next.
 """
 
 from __future__ import annotations
@@ -30,12 +31,15 @@ from decimal import Decimal
 from taskwidgets.errors import OptionError
 from taskwidgets.tabular.sample import Sample
 
-__all__ = ["TEXT", "check_types", "infer_types"]
+__all__ = ["TEXT", "check_types", "fits", "infer_types", "kind_of"]
 
 TEXT = "text"
 
 _INTEGER = 2**31  # the first whole number that Postgres' integer cannot hold
 _BIGINT = 2**63
+_WHOLE = {"integer": _INTEGER, "bigint": _BIGINT}
+_SIGNED_EXPONENT = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]*)?[eE][+-][0-9]{1,3}")
+_NUMBERS = (*_WHOLE, "numeric", "double precision")
 _FLOAT_EXACT = 2**53  # up to here a float holds every whole number
 _SAFE_DIGITS = 15  # DBL_DIG: so many significant digits always survive a float
 _NUMERIC_DIGITS = 1000  # more digits than that are no number that anyone computes with
@@ -71,6 +75,46 @@ def infer_types(sample: Sample, columns: Sequence[str]) -> dict[str, str]:
         column: _infer({value for value in found if value is not None}, headroom)
         for column, found in zip(columns, values, strict=True)
     }
+
+
+def kind_of(value: str) -> str | None:
+    """What a value looks like: integer, decimal, exponent, special (NaN, infinity), boolean, date,
+    timestamp or timestamptz; None where only text keeps it."""
+    match = _KINDS.fullmatch(value)
+    return None if match is None else match.lastgroup
+
+
+def fits(value: str, kind: str) -> bool:
+    """Whether a column of an inferred type keeps the value, by the rules of inference.
+
+    Postgres reads more than that, but as something else: ``007`` and ``0x1F`` as integers, the
+    moment ``2024-01-05 10:00`` as a day, ``1e5`` as 100000. A day among moments is its midnight,
+    and ``-007``, ``5.`` and ``12e-05``, which are no codes, are the numbers that they look like.
+    """
+    if kind in _NUMBERS:
+        if value.startswith("-0"):
+            value = value[1:].lstrip("0") or "0"
+        if kind not in _WHOLE:
+            value = value.removesuffix(".")
+    found = kind_of(value)
+    if kind in _WHOLE:
+        bound = _WHOLE[kind]
+        return found == "integer" and len(value) <= 20 and -bound <= int(value) < bound
+    if kind == "numeric":
+        return len(value) <= _NUMERIC_DIGITS and (
+            found in ("integer", "decimal", "special") or bool(_SIGNED_EXPONENT.fullmatch(value))
+        )
+    if kind == "double precision":
+        if found == "integer":
+            return len(value) <= 20 and abs(int(value)) <= _FLOAT_EXACT
+        if _SIGNED_EXPONENT.fullmatch(value):
+            return _survives_float(value)
+        return found == "special" or (found in ("decimal", "exponent") and _survives_float(value))
+    if kind == "timestamp":
+        return found in ("date", "timestamp") and _all_days_exist([value])
+    if kind in ("date", "timestamptz"):
+        return found == kind and _all_days_exist([value])
+    return kind == TEXT or found == kind
 
 
 def check_types(types: Mapping[str, str] | str | None, columns: Sequence[str]) -> dict[str, str]:

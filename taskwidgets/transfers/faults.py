@@ -22,7 +22,15 @@ from taskwidgets.tabular.lines import (
 )
 from taskwidgets.tabular.segments import Segment
 
-__all__ = ["Fault", "find_fault", "is_data_error", "source_error", "stopping_error", "uncounted"]
+__all__ = [
+    "NOT_OF_THE_TYPE",
+    "Fault",
+    "find_fault",
+    "is_data_error",
+    "source_error",
+    "stopping_error",
+    "uncounted",
+]
 
 INVALID_BYTES = "22021"  # character_not_in_repertoire
 ROW_TOO_BIG = "54000"  # program_limit_exceeded: no page holds it

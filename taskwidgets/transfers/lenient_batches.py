@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left, bisect_right
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -20,13 +19,17 @@ from taskwidgets.store.checkpoints import Checkpoint
 from taskwidgets.store.jobs import PostgresJobStore
 from taskwidgets.store.rejects import Reject
 from taskwidgets.tabular.boundaries import records
-from taskwidgets.tabular.cleaning import Cleaned, Origin, clean, piece_rows
+from taskwidgets.tabular.cleaning import Cleaned, Origin, clean, piece_rows, repaired
 from taskwidgets.tabular.grammar import Grammar
+from taskwidgets.tabular.misfits import find_misfits
 from taskwidgets.tabular.pieces import Cutter, PiecedSegment
+from taskwidgets.tabular.repair import Fault
 from taskwidgets.transfers.faults import stopping_error
+from taskwidgets.transfers.names import TableName
 from taskwidgets.transfers.segment_batches import Follower, Segments, copy_statement
-from taskwidgets.transfers.sorting import Bad, Sorter
+from taskwidgets.transfers.sorting import Sorter
 from taskwidgets.transfers.upload_plan import UploadPlan
+from taskwidgets.transfers.widening import Misfits
 
 __all__ = ["LenientSegments", "check_share"]
 
@@ -41,19 +44,23 @@ class LenientSegments(Segments[PiecedSegment]):
         run: Run,
         store: PostgresJobStore,
         plan: UploadPlan,
-        staging: Any,
+        staging: TableName,
         cutter: Cutter,
         digest: Follower,
     ) -> None:
-        super().__init__(run, store, plan, cutter, digest)
         self._cutter = cutter
-        self._grammar = plan.grammar
-        self._conversions = plan.conversions
         self._counted: dict[int, tuple[int, int]] = {}  # by segment: rows, rejects
         self._counted_lock = threading.Lock()
+        super().__init__(run, store, plan, staging, cutter, digest)
+
+    def use(self, plan: UploadPlan) -> None:
+        """Load by this plan from now on."""
+        super().use(plan)
+        self._grammar = plan.grammar
+        self._conversions = plan.conversions
         self._sorter = Sorter(
-            copy_statement(staging, plan),
-            copy_statement(staging, plan, tolerant=True),
+            copy_statement(self._staging, plan),
+            copy_statement(self._staging, plan, tolerant=True),
             plan.dialect,
             plan.columns,
             plan.types,
@@ -61,6 +68,8 @@ class LenientSegments(Segments[PiecedSegment]):
 
     def load(self, connection: Connection, batch: PiecedSegment) -> Checkpoint:
         cleaned = clean(batch, self._grammar, self._plan.columns, self._conversions)
+        if self._unconverted(cleaned) or self._screen.suspects(cleaned.data):
+            self._raise_misfits(batch, cleaned)
         rows, found = self._sort_in(connection, batch, cleaned)
         if found and self._plan.on_error == "stop":
             raise stopping_error(self._plan.path, found[0])
@@ -85,6 +94,9 @@ class LenientSegments(Segments[PiecedSegment]):
         """Rows that were loaded, and the rejects of cleaning and of Postgres together."""
         plan = self._plan
         sorted_in = self._sorter.load(connection, cleaned.data)
+        names = {plan.columns[index] for index in self._widenable}
+        if any(bad.column in names for bad in sorted_in.bad):
+            self._raise_misfits(batch, cleaned)
         if sorted_in.rows + len(sorted_in.bad) != cleaned.rows:
             raise SourceError(
                 f"{plan.path}: of {cleaned.rows:,} rows in bytes {batch.start:,} to "
@@ -105,7 +117,7 @@ class LenientSegments(Segments[PiecedSegment]):
         if sorted_in.bad:
             places = _Places(batch, cleaned, self._first_line(batch), self._grammar)
             for bad in sorted_in.bad:
-                start, stop, line = places.place(bad)
+                start, stop, line = places.place(bad.start, bad.stop)
                 raw = bytes(memoryview(batch.data)[start:stop]).rstrip(b"\r\n")
                 found.append(
                     Reject(
@@ -118,6 +130,40 @@ class LenientSegments(Segments[PiecedSegment]):
                     )
                 )
         return sorted_in.rows, sorted(found, key=lambda one: one.byte_offset)
+
+    def _unconverted(self, cleaned: Cleaned) -> dict[int, list[tuple[int, str]]]:
+        """(line, value) of what is not written as its column's values are, by column."""
+        found: dict[int, list[tuple[int, str]]] = {}
+        for reject in cleaned.rejects:
+            if reject.column is None:
+                continue
+            index = self._plan.columns.index(reject.column)
+            if index not in self._widenable or index not in self._conversions:
+                continue
+            rows, _ = repaired(reject.raw, self._grammar)
+            for row in [] if isinstance(rows, Fault) else rows:
+                value, _ = row[index]
+                try:
+                    self._conversions[index](value)
+                except ValueError:
+                    found.setdefault(index, []).append((reject.line, value))
+        return found
+
+    def _raise_misfits(self, batch: PiecedSegment, cleaned: Cleaned) -> None:
+        """Misfits, if there are any."""
+        values: dict[int, set[str]] = {}
+        lines: dict[int, tuple[int, str]] = {}
+        found = find_misfits(cleaned.data, self._plan.dialect, self._widenable)
+        places = _Places(batch, cleaned, self._first_line(batch), self._grammar)
+        for index, misfit in sorted(found.items(), key=lambda item: item[1].start):
+            _, _, line = places.place(misfit.start, misfit.stop)
+            values[index] = misfit.values
+            lines[index] = (line, misfit.first)
+        for index, others in self._unconverted(cleaned).items():
+            values.setdefault(index, set()).update(value for _, value in others)
+            lines[index] = min([*others, *([lines[index]] if index in lines else [])])
+        if values:
+            raise Misfits(values, lines)
 
     def _first_line(self, batch: PiecedSegment) -> int:
         return batch.first_line or self._cutter.line_of(batch.start)
@@ -160,16 +206,16 @@ class _Places:
         self._counted_to, self._line = 0, first_line
         self._numbered: tuple[int, list[int], list[tuple[int, int]]] | None = None
 
-    def place(self, bad: Bad) -> tuple[int, int, int]:
+    def place(self, at: int, to: int) -> tuple[int, int, int]:
         """(start, stop) in the segment's data, and the physical line in the source."""
-        index = bisect_right(self._origins, bad.start, key=lambda origin: origin.at) - 1
+        index = bisect_right(self._origins, at, key=lambda origin: origin.at) - 1
         origin = self._origins[index]
         start, stop = origin.start, origin.stop
         if origin.how == "same":
-            start += bad.start - origin.at
-            stop = start + bad.stop - bad.start
+            start += at - origin.at
+            stop = start + to - at
         elif origin.how == "records":
-            start, stop = self._of_same_number(index, bad.start)
+            start, stop = self._of_same_number(index, at)
         self._line += bytes(self._data[self._counted_to : start]).count(b"\n")
         self._counted_to = start
         return start, stop, self._line

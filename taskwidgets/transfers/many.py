@@ -17,8 +17,6 @@ from typing import Any
 
 from taskwidgets.errors import SourceChanged, SourceError
 from taskwidgets.runtime.run import Run
-from taskwidgets.store import checkpoints
-from taskwidgets.store.checkpoints import Checkpoint
 from taskwidgets.store.jobs import PostgresJobStore
 from taskwidgets.tabular import ranges
 from taskwidgets.tabular.pieces import Cutter
@@ -71,8 +69,9 @@ class ManyUpload(Upload):
             )
             self._keep(run, self._plan)
 
-    def _missing(self, run: Run, plan: UploadPlan) -> list[Gap]:
-        ledger = self._ledger(run)
+    def _missing(self, run: Run, *, final: bool = True) -> list[Gap]:
+        ledger = self._refresh(run, final=final)
+        plan = self._plan
         by_part: dict[int, list[tuple[int, int]]] = defaultdict(list)
         for entry in ledger:
             by_part[entry.start // PART_BYTES].append((entry.start, entry.stop))
@@ -94,22 +93,13 @@ class ManyUpload(Upload):
         )
         return missing
 
-    def _ledger(self, run: Run) -> list[Checkpoint]:
-        ledger: list[Checkpoint] = []
-
-        def look() -> None:
-            with self._store.in_transaction() as connection:
-                ledger[:] = checkpoints.committed(connection, run.job_id)
-
-        self._store.database.patiently(look, run.say)
-        return ledger
-
     def _told(self, run: Run) -> UploadPlan:
         """With how many rows came from each file, and which files came too late."""
+        ledger = self._refresh(run)
         plan = self._plan
         rows: dict[int, int] = defaultdict(int)
         rejected: dict[int, int] = defaultdict(int)
-        for entry in self._ledger(run):
+        for entry in ledger:
             rows[entry.start // PART_BYTES] += entry.rows
             rejected[entry.start // PART_BYTES] += entry.rejected
         notes = [

@@ -55,6 +55,7 @@ class Reading:
     description: Description | None
     inferred: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    is_inferred: bool = True  # else the types are the source's own
     sample: Sample | None = None  # what the types were inferred from, where they were
     header: tuple[str, ...] = ()
 
@@ -116,6 +117,7 @@ def spool_reading(
         inferred=dict(zip(columns, types.values(), strict=True)),
         notes=tuple(_renaming(renamed(header, columns))),
         header=header,
+        is_inferred=False,
     )
 
 

@@ -20,6 +20,7 @@ __all__ = ["FirstRows", "Listed", "count_rows", "first_rows", "list_relations", 
 
 MOST_LISTED = 5000  # tables and views
 MOST_BYTES = 4_000_000  # of first rows; a page shows no more
+COUNTING = 2  # seconds that counting one table may take
 PATIENCE = 20  # seconds that the first rows of a query may take
 
 LISTED = text(
@@ -103,11 +104,12 @@ def list_relations(connection: Connection) -> list[Listed]:
 
 
 def count_rows(connection: Connection, name: TableName) -> int:
-    """How many rows a table has, counted."""
+    """How many rows a table has, counted; the driver's error where that is not done at once."""
     cursor = connection.connection.cursor()
     try:
         cursor.execute("SET TRANSACTION READ ONLY")
-        cursor.execute(f"SET LOCAL statement_timeout = '{PATIENCE}s'")
+        cursor.execute(f"SET LOCAL statement_timeout = '{COUNTING}s'")
+        cursor.execute(f"SET LOCAL lock_timeout = '{COUNTING}s'")
         cursor.execute(sql.SQL("SELECT count(*) FROM {}").format(name.identifier))
         row = cursor.fetchone()
         return int(row[0]) if row else 0

@@ -16,12 +16,18 @@ from taskwidgets.runtime.run import Run
 from taskwidgets.store import checkpoints
 from taskwidgets.store.checkpoints import Checkpoint
 from taskwidgets.store.jobs import PostgresJobStore
+from taskwidgets.tabular.lines import line_at
+from taskwidgets.tabular.misfits import Misfit, find_misfits
+from taskwidgets.tabular.screening import Screen
 from taskwidgets.tabular.segments import Segment, SegmentReader
 from taskwidgets.transfers import tables
 from taskwidgets.transfers.crew import Session
-from taskwidgets.transfers.faults import source_error, uncounted
+from taskwidgets.transfers.faults import NOT_OF_THE_TYPE, source_error, uncounted
+from taskwidgets.transfers.gate import Gate
+from taskwidgets.transfers.names import TableName
 from taskwidgets.transfers.pace import LARGEST_BATCH, Pace
 from taskwidgets.transfers.upload_plan import UploadPlan
+from taskwidgets.transfers.widening import BegunAnew, Misfits, Widening, decide, widenable
 
 __all__ = ["SEND_BYTES", "Follower", "Pieces", "Segments", "StrictSegments", "copy_statement"]
 
@@ -31,6 +37,10 @@ SegmentT_co = TypeVar("SegmentT_co", bound=Segment, covariant=True)
 # Bytes that the driver reads and sends at once: larger pieces give the loop's thread its turn
 # less often, smaller ones cost a call each. Measured flat between 64 KiB and 1 MiB.
 SEND_BYTES = 256 * 1024
+# As far into a file all is looked for that Postgres would read otherwise than it is written. That
+# costs a tenth of COPY's own time, so that further on it is codes only: leading zeros and plus
+# signs. What COPY refuses is told everywhere.
+WELL_READ_BYTES = 32 << 20
 
 
 class Reader(Protocol[SegmentT_co]):
@@ -48,30 +58,51 @@ class Follower(Protocol):
 
 
 class Segments(Generic[SegmentT]):
-    """A crew's task: one batch is one segment. How its records are loaded, the kinds say."""
+    """A crew's task: one batch is one segment. How its records are loaded, the kinds say.
+
+    A segment that a column of an inferred type does not take is loaded by a transaction that
+    widens the column too; no other batch is open meanwhile. What the plan then is, the store has.
+    Where the load has to begin anew, ``carry`` raises BegunAnew, for every batch from then on.
+    """
 
     def __init__(
         self,
         run: Run,
         store: PostgresJobStore,
         plan: UploadPlan,
+        staging: TableName,
         reader: Reader[SegmentT],
         digest: Follower,
     ) -> None:
         self._run = run
         self._store = store
         self._plan = plan
+        self._staging = staging
         self._reader = reader
         self._digest = digest
         self._pace = Pace(run.control)
         self._buffers = threading.local()
+        self._gate = Gate(run.control)
+        # Set while a transaction is under way that changes the plan: should its COMMIT be lost,
+        # only the store knows what holds.
+        self._is_unsure = False
+        self.use(plan)
+
+    def use(self, plan: UploadPlan) -> None:
+        """Load by this plan from now on; called while no batch is open."""
+        self._plan = plan
+        self._widenable = widenable(plan)
+        self._screen = Screen(plan.dialect, len(plan.columns), self._widenable)
 
     def share(self, other: Segments[Any]) -> None:
         """Use what another has learnt of the pace, and its workers' buffers."""
         self._pace, self._buffers = other._pace, other._buffers
 
     def load(self, connection: Connection, batch: SegmentT) -> Checkpoint:
-        """Load the segment in the transaction that is open; what its checkpoint is to say."""
+        """Load the segment in the transaction that is open; what its checkpoint is to say.
+
+        Raises Misfits where that needs wider types.
+        """
         raise NotImplementedError
 
     def take(self) -> SegmentT | None:
@@ -92,7 +123,25 @@ class Segments(Generic[SegmentT]):
         return Session(self._store.database)
 
     def carry(self, tool: Session, batch: SegmentT) -> None:
-        connection = tool.connection
+        while True:
+            found: Misfits | None = None
+            with self._gate.shared():
+                plan = self._plan
+                if not self._is_unsure:
+                    try:
+                        self._carry(tool.connection, batch)
+                    except Misfits as misfits:
+                        found = misfits
+                    else:
+                        return
+            with self._gate.alone():
+                if self._is_unsure:
+                    self._look_again(tool.connection)
+                elif found is not None and self._plan is plan:  # else it is wider already
+                    self._widen(tool.connection, batch, found)
+                    return
+
+    def _carry(self, connection: Connection, batch: SegmentT) -> None:
         began = time.monotonic()
         with connection.begin():
             # A checkpoint need not be on the disk before the next segment begins. What must be
@@ -113,6 +162,53 @@ class Segments(Generic[SegmentT]):
             reach("after the rows")
         reach("after the checkpoint")
         self._pace.took(len(batch.data), time.monotonic() - began)
+
+    def _widen(self, connection: Connection, batch: SegmentT, found: Misfits) -> None:
+        """Load the segment and widen what does not take it; or begin anew."""
+        while True:
+            try:
+                return self._load_widened(connection, batch, decide(self._plan, found))
+            except Misfits as more:  # with other types, other values may come to the fore
+                found = found.and_more(more)
+
+    def _load_widened(self, connection: Connection, batch: SegmentT, widening: Widening) -> None:
+        before = self._plan
+        self._run.say(next(iter(widening.changed.values())))
+        self._is_unsure = True
+        try:
+            # This COMMIT waits for the disk, unlike those of other segments: what this process
+            # knows of the plan must not be ahead of the server's, should that crash.
+            with connection.begin():
+                widening.apply(connection, self._staging)
+                if before.source_column is not None:
+                    tables.name_source(connection, before.source_name)
+                checkpoint = None
+                if widening.exact:
+                    self.use(widening.new)
+                    checkpoint = self.load(connection, batch)
+                widening.record(connection, self._store, self._run)
+                if checkpoint is not None and not checkpoints.record(
+                    connection, self._run.claim, checkpoint
+                ):
+                    raise self._store.fenced(self._run.claim)
+                reach("while widening")
+        except BaseException:
+            self.use(before)
+            raise
+        reach("after widening")
+        if not widening.exact:
+            raise BegunAnew
+        self._is_unsure = False
+        self._run.say("")
+
+    def _look_again(self, connection: Connection) -> None:
+        with connection.begin():
+            self._store.lock(connection, self._run.claim)
+            stored = UploadPlan.from_json(self._store.plan(connection, self._run.claim))
+        if stored.beginnings != self._plan.beginnings:
+            raise BegunAnew
+        self.use(stored)
+        self._is_unsure = False
 
     def is_done(self, tool: Session, batch: SegmentT) -> bool:
         with tool.connection.begin():
@@ -135,14 +231,16 @@ class StrictSegments(Segments[Segment]):
         run: Run,
         store: PostgresJobStore,
         plan: UploadPlan,
-        staging: Any,
+        staging: TableName,
         reader: SegmentReader,
         digest: Follower,
     ) -> None:
-        super().__init__(run, store, plan, reader, digest)
+        super().__init__(run, store, plan, staging, reader, digest)
         self._copy = copy_statement(staging, plan)
 
     def load(self, connection: Connection, batch: Segment) -> Checkpoint:
+        if self._screen.suspects(batch.data, codes_only=batch.start >= WELL_READ_BYTES):
+            self._raise_misfits(batch)
         arrived = self._copy_in(connection, batch)
         if arrived != batch.records:
             raise uncounted(self._plan.path, batch, arrived)
@@ -158,9 +256,29 @@ class StrictSegments(Segments[Segment]):
             fault = source_error(error, plan.path, plan.dialect, plan.columns, batch)
             if fault is None:
                 raise
+            if fault.sqlstate in NOT_OF_THE_TYPE and (
+                fault.column is None or plan.columns.index(fault.column) in self._widenable
+            ):
+                self._raise_misfits(batch)
             raise fault from None
         finally:
             cursor.close()
+
+    def _raise_misfits(self, batch: Segment) -> None:
+        """Misfits, if there are any."""
+        found = find_misfits(batch.data, self._plan.dialect, self._widenable)
+        if not found:
+            return
+        first = line_at(self._plan.path, batch.start)
+        data = memoryview(batch.data)
+
+        def line(misfit: Misfit) -> int:
+            return first + bytes(data[: misfit.start]).count(b"\n")
+
+        raise Misfits(
+            {index: misfit.values for index, misfit in found.items()},
+            {index: (line(misfit), misfit.first) for index, misfit in found.items()},
+        )
 
 
 class Pieces:
@@ -176,7 +294,7 @@ class Pieces:
         return piece
 
 
-def copy_statement(staging: Any, plan: UploadPlan, *, tolerant: bool = False) -> sql.Composed:
+def copy_statement(staging: TableName, plan: UploadPlan, *, tolerant: bool = False) -> sql.Composed:
     """COPY of data in the plan's dialect; ``tolerant``: it passes over values that do not fit.
 
     Then it tells of each such line in a notice (ON_ERROR, LOG_VERBOSITY: Postgres 17 and newer,

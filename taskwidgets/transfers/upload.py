@@ -29,6 +29,7 @@ from taskwidgets.transfers.replay import replay
 from taskwidgets.transfers.segment_batches import StrictSegments
 from taskwidgets.transfers.switch import Incomplete, Switch
 from taskwidgets.transfers.upload_plan import UploadPlan
+from taskwidgets.transfers.widening import BegunAnew
 
 __all__ = ["Upload", "undo"]
 
@@ -59,6 +60,7 @@ class Upload:
             lease.end()
 
     def _load_and_switch(self, run: Run, workers: int) -> Receipt:
+        self._refresh(run)
         self._settle_source(run)
         while True:
             sha256 = self._load(run, workers)
@@ -82,11 +84,13 @@ class Upload:
             workers = self._spread(run, most)
             # The ledger alone says what is loaded: segments commit without waiting for the disk,
             # and a server that crashes may lose the last of them, rows and checkpoint together.
-            while missing := self._missing(run, self._plan):
+            while missing := self._missing(run):
                 try:
                     self._load_missing(run, self._plan, missing, workers)
+                except BegunAnew:
+                    continue
                 except (Stopped, SourceError):
-                    self._missing(run, self._plan)  # what is shown is what the ledger has
+                    self._missing(run, final=False)  # what is shown is what the ledger has
                     raise
             # Here, as a resumed job may have nothing left to read.
             check_share(self._plan, run.meter.snapshot(), finished=True)
@@ -135,7 +139,8 @@ class Upload:
             self._crew(run, lenient, workers).work()
             if plan.data_stop is None:
                 assert stream.size is not None  # it has been read to its end
-                self._plan = plan.with_end(stream.size)
+                self._refresh(run)
+                self._plan = self._plan.with_end(stream.size)
                 self._keep(run, self._plan)
 
     def _keep(self, run: Run, plan: UploadPlan) -> None:
@@ -145,18 +150,30 @@ class Upload:
 
         self._store.database.patiently(act, run.say)
 
-    def _missing(self, run: Run, plan: UploadPlan) -> list[Gap]:
-        """The bytes that the ledger does not have; the meter is set by it.
+    def _refresh(self, run: Run, *, final: bool = True) -> list[Checkpoint]:
+        """Take up the plan as the store has it: columns may be wider by now. The ledger, too.
 
-        Where the end of the data is not known yet, the last range has none either.
+        ``final``: wait for a COMMIT that may be under way, of which the reply was lost.
         """
         ledger: list[Checkpoint] = []
 
         def look() -> None:
             with self._store.in_transaction() as connection:
+                if final:
+                    self._store.lock(connection, run.claim)
+                self._plan = UploadPlan.from_json(self._store.plan(connection, run.claim))
                 ledger[:] = checkpoints.committed(connection, run.job_id)
 
         self._store.database.patiently(look, run.say)
+        return ledger
+
+    def _missing(self, run: Run, *, final: bool = True) -> list[Gap]:
+        """The bytes that the ledger does not have; the meter is set by it.
+
+        Where the end of the data is not known yet, the last range has none either.
+        """
+        ledger = self._refresh(run, final=final)
+        plan = self._plan
         loaded = [(entry.start, entry.stop) for entry in ledger]
         end = plan.data_stop
         run.meter.set(

@@ -194,6 +194,8 @@ class UploadPlan:
     max_rejects: float | None = None
     notes: tuple[str, ...] = ()
     names: str | None = None  # the rule by which the file's names became the columns'
+    inferred: tuple[str, ...] = ()  # columns whose types are no one's wish and may be widened
+    beginnings: int = 0  # how often the load has begun anew with wider types
     origin: Mapping[str, Any] | None = None  # what the file was made of, if it is a spool
     source_column: str | None = None
     source_name: str = ""  # what the source column says of each row
@@ -259,6 +261,7 @@ class UploadPlan:
             source_name=part.name,
             parts=(),
             base=number * PART_BYTES,
+            inferred=(),  # what one file's load widened would not be known to the others'
         )
 
     def with_parts(self, parts: Sequence[Part]) -> UploadPlan:
@@ -311,6 +314,8 @@ class UploadPlan:
             "source_name": self.source_name,
             "parts": [part.to_json() for part in self.parts],
             "names": self.names,
+            "inferred": list(self.inferred),
+            "beginnings": self.beginnings,
         }
 
     @classmethod
@@ -339,6 +344,8 @@ class UploadPlan:
             source_name=stored.get("source_name", ""),
             parts=tuple(map(Part.from_json, stored.get("parts", ()))),
             names=stored.get("names"),
+            inferred=tuple(stored.get("inferred", ())),
+            beginnings=stored.get("beginnings", 0),
         )
 
 
@@ -401,6 +408,7 @@ def settled_plan(
     types = _types(connection, options, reading, target, existing)
     if options.source_column is not None:
         types.setdefault(options.source_column, "text")
+    given = _given_types(options, reading)
     plan = UploadPlan(
         path=path,
         fingerprint=fingerprint,
@@ -419,6 +427,9 @@ def settled_plan(
         source_column=options.source_column,
         source_name=path.name,
         names=options.names,
+        inferred=()
+        if existing or not reading.is_inferred
+        else tuple(name for name in reading.columns if name not in given),
     )
     return replace(plan, dialect=dialect_of(plan, reading))
 
@@ -450,15 +461,20 @@ def _types(
     existing: dict[str, str],
 ) -> dict[str, str]:
     """Each column's type: given, else the existing table's, else inferred from a sample."""
-    wanted = options.types
-    if isinstance(wanted, Mapping):
-        wanted = by_column(wanted, reading.header, reading.columns, "types")
-    given = check_types(wanted, reading.columns)
+    given = _given_types(options, reading)
     tables.check_types(connection, given)
     if existing:
         tables.check_assignable(connection, target, given, existing)
         return {**existing, **given}
     return {**dict.fromkeys(reading.columns, "text"), **reading.inferred, **given}
+
+
+def _given_types(options: UploadOptions, reading: Reading) -> dict[str, str]:
+    """The types that the caller gave, by the columns' names in the table."""
+    wanted = options.types
+    if isinstance(wanted, Mapping):
+        wanted = by_column(wanted, reading.header, reading.columns, "types")
+    return check_types(wanted, reading.columns)
 
 
 def _check_max_rejects(number: float | None, on_error: str) -> None:

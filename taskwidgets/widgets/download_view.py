@@ -60,6 +60,9 @@ class DownloadView(FormView):
         self._queries = box(fields(self._query))
 
         self._columns = widgets.SelectMultiple(description="Columns to keep")
+        self._hint = widgets.HTML(
+            form_markup.note("Hold Ctrl or Shift to keep several columns, not just one.")
+        )
         self._where = widgets.Text(description="Filter rows: WHERE", placeholder="all rows")
         self._where.add_class("taskwidgets-wide-field")
         self._where.on_msg(self._on_where_message)
@@ -74,6 +77,7 @@ class DownloadView(FormView):
         self._what = box(
             widgets.HTML(form_markup.part("2. What of it")),
             fields(self._columns, self._where),
+            self._hint,
             buttons,
             self._status,
             self._rows_fault,
@@ -157,6 +161,7 @@ class DownloadView(FormView):
         self._columns.rows = max(1, min(MOST_ROWS, len(columns)))
         self._columns.value = tuple(range(len(columns)))
         show(self._columns, bool(columns))
+        show(self._hint, len(columns) > 1)
 
     # ------------------------------------------------------------------ gathering
 

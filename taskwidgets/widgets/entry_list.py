@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -15,6 +16,7 @@ from taskwidgets.widgets.traits import free_route, set_value
 __all__ = ["EntryList", "Item"]
 
 MOST_SHOWN = 50  # entries; a filter finds the others
+LATE = 5.0  # seconds in which letters typed before are still on their way
 STEP = 6  # buttons that are made in one go, so that the loop is not held
 
 ValueT = TypeVar("ValueT")
@@ -42,7 +44,8 @@ class EntryList(Generic[ValueT]):
         self._items: Sequence[Item[ValueT]] = ()
         self._shown: list[Item[ValueT]] = []
         self._note = ""
-        self._done_with = ""  # what the filter had when something was opened by it
+        self._done_with = ""  # what the filter had when something was opened by it ...
+        self._done_at = 0.0  # ... and when that was
         self._buttons: list[widgets.Button] = []
         self._button_layout = widgets.Layout()
         self._button_style = widgets.ButtonStyle()
@@ -59,13 +62,14 @@ class EntryList(Generic[ValueT]):
         """Have these entries in the list; ``afresh``: with an empty filter. On the loop."""
         self._items, self._note = items, note
         if afresh:
-            self._done_with = self.filter.value
+            self._done_with, self._done_at = self.filter.value, time.monotonic()
+            if self.filter.value:
+                self.filter.value = ""
         self._refresh()
 
     def _refresh(self) -> None:
         value = self.filter.value
-        if value and value == self._done_with:
-            # The page sends it once more behind Enter, at times after the list is another.
+        if self._is_late(value):
             self.filter.value = value = ""
         elif value:
             self._done_with = ""
@@ -79,6 +83,18 @@ class EntryList(Generic[ValueT]):
             words = "nothing is like this" if wanted else self._note or "nothing is here"
         set_value(self._words, form_markup.note(words))
         self._fill()
+
+    def _is_late(self, value: str) -> bool:
+        """Whether it was typed for the list before: the page sends the last letters behind Enter.
+
+        What is typed for this one begins with a single letter.
+        """
+        return (
+            bool(self._done_with)
+            and len(value) > 1
+            and value.startswith(self._done_with)
+            and time.monotonic() - self._done_at < LATE
+        )
 
     def _fill(self) -> None:
         """Write the buttons; where some are missing, make a few and come again."""

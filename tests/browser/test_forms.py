@@ -86,16 +86,19 @@ def tab_to(form: Form, name: str) -> None:
 
 def test_a_whole_upload_by_keyboard_alone(lab_open: LabOpen, lab_server: LabServer) -> None:
     """Enter opens folder and file, a type is changed, Start is pressed; the panel takes over."""
-    folder = lab_server.root / "keyboard"
+    # Names that differ in their last letter: then nothing typed is on its way any more.
+    folder = lab_server.root / "keyboard 1"
     folder.mkdir()
+    (lab_server.root / "keyboard 2").mkdir()
+    (folder / "Sales 2023.csv").write_text("id\n1\n")
     (folder / "Sales 2024.csv").write_text("id;amount\n1;2,5\n2;3,5\n", encoding="utf-8")
     form = Form(lab_open(UPLOAD))
-    form.wait_entry("keyboard/")
+    form.wait_entry("keyboard 1/")
     keyboard = form.lab.page.keyboard
     keyboard.press("Escape")  # from the cell's editor into the notebook's command mode
     tab_to(form, "Filter")
-    keyboard.type("keyb")
-    form.lab.wait(lambda: seen_texts(form.entries) == ["keyboard/"], "the filter has chosen")
+    keyboard.type("keyboard 1")
+    form.lab.wait(lambda: seen_texts(form.entries) == ["keyboard 1/"], "the filter has chosen")
     keyboard.press("Enter")
     form.wait_entry("Sales 2024.csv")
     form.lab.wait(lambda: form.field("Filter").input_value() == "", "the filter is empty again")
@@ -110,7 +113,7 @@ def test_a_whole_upload_by_keyboard_alone(lab_open: LabOpen, lab_server: LabServ
     keyboard.press("ArrowDown")  # text
     form.wait_chosen("id", "text")
     keyboard.type("bigi")  # no commands of the notebook: b would add a cell, x cut this one
-    source = "keyboard/Sales 2024.csv"
+    source = "keyboard 1/Sales 2024.csv"
     code = f'tw.upload("{source}", "sales_2024", types={{"id": "bigint"}})'
     form.wait_code(code)
     tab_to(form, "Start the upload")

@@ -39,7 +39,7 @@ def test_the_examples_do_what_the_page_says(served, database_url):
     write_many(server.root / "flights.csv", 6000)
     variables = {
         **server.environment,
-        "JUPYTER": f"http://{server.host}",
+        "JUPYTER": server.url,
         "TOKEN": server.token,
         "no_proxy": "*",
     }

@@ -63,7 +63,7 @@ def test_the_document_is_kept_to_whatever_is_sent(
     done = subprocess.run(
         [
             sys.executable, "-m", "schemathesis.cli", "run",
-            str(file), "--url", f"http://{server.host}",
+            str(file), "--url", server.url,
             "--header", f"Authorization: token {server.token}",
             "--checks", ",".join(CHECKS),
             "--max-examples", str(EXAMPLES), "--seed", "20131101", "--generation-deterministic",

@@ -178,17 +178,17 @@ def test_a_server_that_does_not_fit_is_told(server: JupyterServer, served, datab
     """Without the extension, with another token, or gone: the error says which it is."""
     bare = served(database_url, "--ServerApp.jpserver_extensions={'taskwidgets': False}")
 
-    def at(port: int, token: str) -> NotebookServer:
-        return NotebookServer(f"http://127.0.0.1:{port}/", "/", Path("/"), 1, token)
+    def at(one: JupyterServer, token: str) -> NotebookServer:
+        return NotebookServer(f"{one.url}/", f"{one.base}/", Path("/"), 1, token)
 
     with pytest.raises(NotebookServerError, match="does not have the extension"):
-        at(bare.port, bare.token).request("GET", "status")
+        at(bare, bare.token).request("GET", "status")
     bare.stop()
     with pytest.raises(NotebookServerError, match="does not answer"):
-        at(bare.port, bare.token).request("GET", "status")
+        at(bare, bare.token).request("GET", "status")
     with pytest.raises(NotebookServerError, match="does not let this kernel in"):
-        at(server.port, "wrong").request("GET", "status")
-    assert "secret" not in repr(at(server.port, "secret"))
+        at(server, "wrong").request("GET", "status")
+    assert "secret" not in repr(at(server, "secret"))
 
 
 def test_the_api_takes_what_the_functions_take():

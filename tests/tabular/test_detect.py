@@ -361,3 +361,31 @@ def test_a_written_table_is_read_back(
     found = detect(written(text.getvalue().encode(encoding)), AS_WRITTEN)
     assert found.description.columns == tuple(names)
     assert [[cell or "" for cell in row] for row in found.sample] == rows
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_a_wide_encoding_without_a_mark(tmp_path: Path, encoding: str) -> None:
+    """Given without a byte order mark, the bytes tell the order, or the error says what to give."""
+    path = tmp_path / "a.csv"
+    for order in ("-le", "-be"):
+        path.write_bytes("a,b\n1,2\n3,4\n".encode(encoding + order))
+        found = detect(path, {"encoding": encoding}, full=True)
+        assert (found.description.encoding, found.rows) == (encoding + order, 2)
+    path.write_bytes(b"a,b\n1,2\n3,4\n")
+    with pytest.raises(SourceError, match=f"no byte order mark.*encoding='{encoding}-le'"):
+        detect(path, {"encoding": encoding}, full=True)
+
+
+def test_bytes_like_a_mark_in_the_middle_are_none(tmp_path: Path) -> None:
+    """What looks like a byte order mark somewhere in the file makes no UTF-16 of it."""
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"a,b\n1,\xff\xfe1e999\n2,3\n" * 5)
+    assert not detect(path).description.encoding.startswith("utf")
+
+
+def test_a_quote_given_as_its_own_escape_is_a_doubled_one(tmp_path: Path) -> None:
+    """Then no closing quote is taken for an escape, over which a field would go on to the end."""
+    path = tmp_path / "a.csv"
+    path.write_bytes(b'a,b\n"1 ""x""","2"\n"3","4"\n' * 20_000)
+    found = detect(path, {"escapechar": '"', "quotechar": '"'})
+    assert found.sample[:2] == [['1 "x"', "2"], ["3", "4"]]

@@ -321,3 +321,15 @@ def test_snake_names_of_all_sources(workspace, home, folder, look):
         job.wait()
         assert look.rows(on_error) == [("1", "x")]
         assert look.types(on_error) == {"flight_no": "text", "b": "text"}
+
+
+def test_a_widened_column_and_the_source_column(workspace, home, tmp_path, look):
+    """The transaction that widens a column names the source too; given types stay what they are."""
+    path = tmp_path / "x.csv"
+    path.write_text("a,b\n" + "1,x\n" * 400_000 + "0x1,y\n" + "2,z\n" * 400_000)
+    workspace.upload(path, "t", source_column=True, workers=1).wait()
+    assert look.types("t")["a"] == "text"
+    assert look("SELECT _source, count(*)::int FROM t GROUP BY 1") == [("x.csv", 800_001)]
+    job = workspace.upload(pd.DataFrame({"a": ["1"]}), "u", source_column=True)
+    job.wait()
+    assert look.types("u")["a"] == "text"

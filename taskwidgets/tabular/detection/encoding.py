@@ -15,10 +15,13 @@ import codecs
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from charset_normalizer import from_bytes
 
-__all__ = ["Encoding", "check_utf8", "decode", "detect_encoding"]
+from taskwidgets.errors import SourceError
+
+__all__ = ["Encoding", "check_utf8", "decode", "detect_encoding", "given_encoding"]
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -96,6 +99,25 @@ def detect_encoding(
             "utf-8", 0.8, f"{valid:,} characters beyond ASCII are valid, {wrong:,} bytes are not"
         )
     return _legacy(data)
+
+
+def given_encoding(path: Path, name: str, head: bytes) -> Encoding:
+    """The encoding that a caller gave; of UTF-16 and UTF-32 without a mark, with its byte order.
+
+    SourceError where neither the mark nor the bytes tell the order.
+    """
+    family = codecs.lookup(name).name
+    marked = any(head.startswith(mark) for mark, _ in _MARKS if mark != codecs.BOM_UTF8)
+    if family in ("utf-16", "utf-32") and head and not marked:
+        found = _wide(head)
+        if found is None or not found.name.startswith(family):
+            raise SourceError(
+                f"{path} has no byte order mark, so {family} does not tell how it is to be read; "
+                f"give encoding='{family}-le', or '-be', if it is {family} at all",
+                path=path,
+            )
+        name = found.name
+    return Encoding(name, 1.0, "as given")
 
 
 def check_utf8(blocks: Iterable[bytes]) -> bool:

@@ -69,6 +69,8 @@ def split_records(
     ``delimiter`` "" gives records of one field; ``quotechar`` "" means that nothing is quoted.
     ``skip_space``: blanks before a field are no part of it.
     """
+    if escapechar == quotechar:
+        escapechar = ""  # quotes are doubled: as an escape, each would swallow the one that closes
     found: list[Record] = []
     position = line = 0
     end = len(text)
