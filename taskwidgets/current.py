@@ -14,6 +14,7 @@ from taskwidgets.forms import DownloadForm, UploadForm, or_form
 from taskwidgets.handover import Where, starter
 from taskwidgets.runtime.job import Job
 from taskwidgets.runtime.store import JobSpec
+from taskwidgets.transfers.origins.given import Source
 from taskwidgets.workspace import Workspace
 
 __all__ = ["call", "connect", "connected", "download", "jobs", "resume", "upload"]
@@ -70,7 +71,7 @@ def _workspace(workspace: Workspace | None) -> Workspace:
 
 @or_form(lambda workspace: UploadForm(_workspace(workspace)))
 def upload(
-    source: str | Path,
+    source: Source,
     table: str,
     *,
     if_exists: Literal["fail", "replace", "append"] = "fail",
@@ -83,6 +84,9 @@ def upload(
     header: bool | int | None = None,
     null_values: str | Sequence[str] | None = None,
     names: Literal["snake"] | None = None,
+    source_column: bool | str = False,
+    sheet: str | int | None = None,
+    storage_options: Mapping[str, object] | None = None,
     workers: int | None = None,
     max_rate: float | None = None,
     again: bool = False,
@@ -90,11 +94,27 @@ def upload(
     workspace: Workspace | None = None,
     **reading: object,
 ) -> Job:
-    """Load a CSV file into a table; starts at once and returns the Job.
+    """Load a CSV file, or another source, into a table; starts at once and returns the Job.
 
     With no arguments, a notebook shows a form that asks for everything.
 
-    ``source``: the file's path. ``table``: ``"flights"``, ``"schema.table"``, or quoted as in SQL,
+    ``source``: the file's path; or
+
+    - several files of the same columns, in any order of them: a list of paths, or a pattern such as
+      ``"2024-*.csv"``. Each is found out by itself, and errors, rejects and notes name the file.
+    - a Parquet file, an Excel workbook (``sheet``: its name, or its number from 1 on; by default
+      the first), or JSON lines (``.jsonl``, ``.ndjson``). Types are the file's own.
+    - a pandas DataFrame: types are those of its dtypes, missing values are NULL, the index is not
+      loaded. It is loaded as it is at the call, which reads all of it once to know it again.
+    - a URL that fsspec reads (``https``, ``s3``, ``gs``, ``az`` ...), with ``storage_options`` as
+      fsspec has them. Secrets among them, and in the URL, are kept nowhere: to resume such a job
+      in another process, call it again.
+
+    All but delimited files on the disk are first written into the user's data directory, by the job
+    itself, which may be paused meanwhile; what was written goes with the job.
+
+    ``source_column``: a column that says which file each row is from; True: ``"_source"``.
+    ``table``: ``"flights"``, ``"schema.table"``, or quoted as in SQL,
     case kept. ``if_exists``: what to do with an existing table, as in pandas.DataFrame.to_sql.
     ``types``: ``{"column": "postgres type"}``, the rest is inferred from a sample of the whole
     file, and widened where a later value does not fit, which the events and the receipt's notes
@@ -126,8 +146,8 @@ def upload(
     return starter(_workspace(workspace), where).upload(
         source, table, if_exists=if_exists, on_error=on_error, types=types, delimiter=delimiter,
         quotechar=quotechar, encoding=encoding, header=header, null_values=null_values,
-        names=names, workers=workers, max_rate=max_rate, again=again, max_rejects=max_rejects,
-        **reading,
+        names=names, source_column=source_column, sheet=sheet, storage_options=storage_options,
+        workers=workers, max_rate=max_rate, again=again, max_rejects=max_rejects, **reading,
     )  # fmt: skip
 
 

@@ -11,6 +11,9 @@ from typing import Any, Literal, Protocol
 from taskwidgets.errors import NotebookServerError, OptionError
 from taskwidgets.notebook_server import NotebookServer, find_server
 from taskwidgets.runtime.job import Job
+from taskwidgets.transfers.origins.files import is_pattern
+from taskwidgets.transfers.origins.given import Source
+from taskwidgets.transfers.origins.remote import is_url
 from taskwidgets.workspace import Workspace
 
 __all__ = ["Where", "starter"]
@@ -51,8 +54,13 @@ class Handover:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
 
-    def upload(self, source: str | Path, table: str, **options: Any) -> Job:
+    def upload(self, source: Source, table: str, **options: Any) -> Job:
         """Load a file that lies below the server's root."""
+        if not isinstance(source, str | Path) or is_url(source) or is_pattern(source):
+            raise OptionError(
+                'where="server" loads one file below the server\'s root; leave where out for other '
+                "sources"
+            )
         server = self._server()
         return self._begin(
             server, "upload", {**options, "source": _relative(server, source), "table": table}

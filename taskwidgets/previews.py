@@ -12,6 +12,10 @@ from taskwidgets.errors import OptionError
 from taskwidgets.runtime.viewer import viewer
 from taskwidgets.tabular.description import Description
 from taskwidgets.tabular.detect import Detection, Finding, Table, detect
+from taskwidgets.transfers.origins.files import given_files, is_pattern
+from taskwidgets.transfers.origins.given import Source
+from taskwidgets.transfers.origins.heads import source_head
+from taskwidgets.transfers.origins.remote import is_url
 
 __all__ = ["Preview", "decision_words", "preview"]
 
@@ -30,9 +34,21 @@ class Preview:
     where not all of the file was read.
     """
 
-    def __init__(self, path: Path, detection: Detection, rows: int, *, full: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        detection: Detection,
+        rows: int,
+        *,
+        full: bool,
+        what: str = "",
+        beside: str = "",
+    ) -> None:
+        """``what``: what it is, if no delimited text; ``beside``: what else the source has."""
         self.path = path
         self.full = full
+        self.what = what
+        self.beside = beside
         self._detection = detection
         self.rows: list[tuple[str | None, ...]] = [
             tuple(row) for row in detection.sample[: min(rows, detection.head)]
@@ -102,10 +118,11 @@ class Preview:
 
 
 def preview(
-    source: str | Path,
+    source: Source,
     rows: int = 10,
     *,
     full: bool = False,
+    sheet: str | int | None = None,
     delimiter: str | None = None,
     quotechar: str | None = None,
     escapechar: str | None = None,
@@ -125,8 +142,11 @@ def preview(
     """Find out how a file is written, and show it with its first rows; loads nothing.
 
     ``source``: the path of a text file, or of one packed with gzip, zstd, bzip2 or xz, or alone in
-    a zip. ``rows``: how many to show. ``full``: read all of the file, so that types and the number
-    of records are exact; without it, a file of any size is looked at in under two seconds.
+    a zip; of a Parquet file, an Excel workbook (``sheet``: its name, or its number from 1 on) or
+    JSON lines; or a pandas DataFrame. Of a list of paths, or a pattern such as ``"2024-*.csv"``,
+    the first file is shown. A URL is not looked at before it is loaded. ``rows``: how many to show.
+    ``full``: read all of the file, so that types and the number of records are exact; without it, a
+    file of any size is looked at in under two seconds.
 
     All else is found out where it is not given: ``delimiter`` ("" for one column), ``quotechar``
     ("" where nothing is quoted), ``escapechar`` ("" where quotes are doubled), ``encoding``,
@@ -148,7 +168,43 @@ def preview(
         "skip_initial_space": skip_initial_space, "line_terminator": line_terminator,
         "date_formats": date_formats, "booleans": booleans, "names": names,
     }  # fmt: skip
-    return Preview(Path(source), detect(source, overrides, full=full), rows, full=full)
+    path, beside = _one(source)
+    head = source_head(path, rows, sheet, header=header is not False, full=full)
+    if head is None:
+        assert isinstance(path, Path)
+        return Preview(path, detect(path, overrides, full=full), rows, full=full, beside=beside)
+    return Preview(
+        Path(head.name),
+        Detection(
+            description=Description(columns=tuple(head.types)),
+            findings={},
+            sample=[list(row) for row in head.rows],
+            types=head.types,
+            head=len(head.rows),
+            rows=head.total,
+        ),
+        rows,
+        full=full,
+        what=head.what,
+        beside=beside,
+    )
+
+
+def _one(source: Source) -> tuple[Path | pd.DataFrame, str]:
+    """The one source to look at, and what there is besides, in words."""
+    if isinstance(source, pd.DataFrame):
+        return source, ""
+    if is_url(source):
+        raise OptionError(
+            "preview() looks at local files; upload() finds out how the file at a URL is written "
+            "when it has fetched it"
+        )
+    if isinstance(source, str | Path) and not is_pattern(source):
+        return Path(source), ""
+    origin = given_files(source).origin
+    assert origin is not None
+    paths = [Path(path) for path in origin.facts["paths"]]
+    return paths[0], f"{len(paths):,} files, of which this is the first" if paths[1:] else ""
 
 
 # ---------------------------------------------------------------------- words
@@ -175,6 +231,10 @@ def decision_words(shown: Preview) -> list[tuple[str, str]]:
     """(what, decision in words) for all that is worth telling, the unsure ones with the reason."""
     described, found = shown.description, shown.findings
     words: list[tuple[str, str]] = []
+    if shown.beside:
+        words.append(("source", shown.beside))
+    if shown.what:
+        return [*words, ("read as", shown.what)]
 
     def tell(name: str, label: str, text: str) -> None:
         finding = found.get(name)

@@ -35,11 +35,15 @@ from taskwidgets.transfers.download_plan import DownloadOptions
 from taskwidgets.transfers.kinds import KINDS as TRANSFER_KINDS
 from taskwidgets.transfers.kinds import Kind
 from taskwidgets.transfers.names import staging_name
+from taskwidgets.transfers.origins import materials
+from taskwidgets.transfers.origins.given import Source, as_given
+from taskwidgets.transfers.prepared import prepared_spec
 from taskwidgets.transfers.upload_plan import UploadOptions, resolve_target
 
 __all__ = ["Workspace"]
 
 KINDS: dict[str, Kind] = {**TRANSFER_KINDS, **FUNCTION_KINDS}
+SOURCE_COLUMN = "_source"
 URL_VARIABLE = "TASKWIDGETS_DATABASE_URL"
 MOST_WORKERS = 4  # by default; more than the machine has cores gain nothing
 EXIT_PATIENCE = 3.0  # seconds; Jupyter kills a kernel 5 s after it asked it to go
@@ -119,7 +123,7 @@ class Workspace:
 
     def upload(
         self,
-        source: str | Path,
+        source: Source,
         table: str,
         *,
         if_exists: Literal["fail", "replace", "append"] = "fail",
@@ -132,14 +136,18 @@ class Workspace:
         header: bool | int | None = None,
         null_values: str | Sequence[str] | None = None,
         names: Literal["snake"] | None = None,
+        source_column: bool | str = False,
+        sheet: str | int | None = None,
+        storage_options: Mapping[str, object] | None = None,
         workers: int | None = None,
         max_rate: float | None = None,
         again: bool = False,
         **reading: object,
     ) -> Job:
         """See ``taskwidgets.upload``."""
+        given = as_given(source, sheet=sheet, storage_options=storage_options)
         options = UploadOptions(
-            source=str(Path(source).expanduser().absolute()),
+            source=given.identity,
             table=table,
             if_exists=if_exists,
             on_error=on_error,
@@ -152,21 +160,43 @@ class Workspace:
             null_values=null_values if isinstance(null_values, str | None) else tuple(null_values),
             reading=reading or None,
             names=names,
+            source_column=(SOURCE_COLUMN if source_column is True else source_column) or None,
+            sheet=sheet,
         )
         with self._database.begin() as connection:
             target = resolve_target(connection, table)
 
         def make() -> JobRecord:
             with self._database.begin() as connection:
+                if given.origin is not None:
+                    prepared = prepared_spec(connection, options, target, given)
+                    return self._store.create(prepared, lambda _connection, _job_id: None)
                 spec, plan = upload_plan.make_plan(connection, options, target)
             return self._store.create(
                 spec,
                 lambda connection, job_id: tables.create_staging(
-                    connection, staging_name(job_id), plan.columns, plan.types
+                    connection,
+                    staging_name(job_id),
+                    plan.staged_columns,
+                    plan.types,
+                    plan.source_column,
                 ),
             )
 
-        return self._run(options.key(target), make, workers, max_rate, again=again)
+        key = options.key(target)
+        if given.material is None:
+            return self._run(key, make, workers, max_rate, again=again)
+        known = materials.find(key) is not None
+        materials.keep(key, given.material)
+        try:
+            job = self._run(key, make, workers, max_rate, again=again)
+        except BaseException:
+            if not known:  # else a job of this process may need it
+                materials.forget(key)
+            raise
+        if job.state is State.COMPLETED:
+            materials.forget(key)
+        return job
 
     def download(
         self,

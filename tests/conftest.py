@@ -17,6 +17,7 @@ pytest_plugins = [
     "fix_exports",
     "fix_poolers",
     "fix_proxy",
+    "fix_spools",
     "fix_jupyter",
 ]
 

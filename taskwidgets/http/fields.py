@@ -153,6 +153,14 @@ UPLOAD = Fields(
         "names": described(
             {"enum": ["snake", None]}, "snake: lower case column names that need no quotes in SQL"
         ),
+        "source_column": described(
+            {"type": ["boolean", "string"], "maxLength": 63},
+            'a column that says which file a row is from; true: "_source"',
+        ),
+        "sheet": described(
+            {"type": ["string", "integer", "null"], "maxLength": 255},
+            "of an Excel workbook: the sheet's name, or its number from 1 on; null: the first",
+        ),
         "delimiter": described(OPTIONAL_TEXT, "what stands between two fields; null: detected"),
         "quotechar": described(OPTIONAL_TEXT, 'the quote, "" for none; null: detected'),
         "escapechar": described(OPTIONAL_TEXT, "what stands before a quote inside; null: detected"),

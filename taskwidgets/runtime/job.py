@@ -158,8 +158,8 @@ class Job:
         """What an upload with ``on_error="reject"`` did not load, in the order of the file.
 
         Columns: id, line (physical, from 1), byte_offset, raw (the record's text), column,
-        sqlstate, message, at, replayed_at (when it was loaded after all). Mend ``raw`` and give
-        the frame to ``replay``.
+        sqlstate, message, at, replayed_at (when it was loaded after all); of several files also
+        file. Mend ``raw`` and give the frame to ``replay``.
         """
         return self._store.rejects(self.id)
 

@@ -146,15 +146,24 @@ def summary(connection: Connection, job_id: int) -> dict[str, Any] | None:
     return {"text": words, **summed}
 
 
-def shift(connection: Connection, job_id: int, start: int, by: int) -> None:
+def shift(
+    connection: Connection, job_id: int, start: int, by: int, stop: int | None = None
+) -> None:
     """Move the segments from ``start`` on by ``by`` bytes: the source was mended before them.
+
+    Those from ``stop`` on are of another file, and stay.
 
     In two steps through the negative numbers' mirror would collide with the check; so the rows
     are taken out and put in again.
     """
-    moved = [entry for entry in committed(connection, job_id) if entry.start >= start]
+    behind = 2**63 - 1 if stop is None else stop
+    moved = [entry for entry in committed(connection, job_id) if start <= entry.start < behind]
     connection.execute(
-        delete(checkpoints).where(checkpoints.c.job_id == job_id, checkpoints.c.from_byte >= start)
+        delete(checkpoints).where(
+            checkpoints.c.job_id == job_id,
+            checkpoints.c.from_byte >= start,
+            checkpoints.c.from_byte < behind,
+        )
     )
     if moved:
         connection.execute(

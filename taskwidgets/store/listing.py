@@ -14,7 +14,7 @@ from taskwidgets.store.database import Database
 from taskwidgets.store.records import ALIVE, as_record, event_table, selection
 from taskwidgets.store.schema import jobs
 
-__all__ = ["newest", "newest_events", "prune"]
+__all__ = ["newest", "newest_events", "prune", "spools_left"]
 
 
 def newest(
@@ -76,6 +76,19 @@ def prune(database: Database, older_than: timedelta, batch: int = 1000) -> int:
             deleted += len(gone)
             after = max(gone)
     return deleted
+
+
+def spools_left(database: Database, most: int) -> list[str]:
+    """The spools of the newest finished jobs, which should be gone by now."""
+    spool = jobs.c.plan["origin"]["spool"].astext
+    finished = (
+        select(spool)
+        .where(jobs.c.state.in_(sorted(FINAL)), func.coalesce(spool, "") != "")
+        .order_by(jobs.c.id.desc())
+        .limit(most)
+    )
+    with database.begin() as connection:
+        return [str(found) for found in connection.scalars(finished)]
 
 
 def _ids(states: Collection[State] | None, search: str, most: int) -> Select[tuple[int]] | None:

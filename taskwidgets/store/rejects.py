@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, delete, func, select, text, update
 
 from taskwidgets.store.schema import rejects
 
@@ -27,6 +27,14 @@ COLUMNS = ["id", "line", "byte_offset", "raw", "column", "sqlstate", "message", 
 COPY = (
     'COPY taskwidgets.rejects (job_id, line, byte_offset, raw, "column", sqlstate, message)'
     " FROM STDIN WITH (ENCODING 'UTF8')"
+)
+FILE_BITS = 40  # of a byte_offset: the place within one of several files, and above it which one
+FILES = text(
+    """
+    SELECT part ->> 'name' FROM taskwidgets.jobs,
+        jsonb_array_elements(coalesce(plan -> 'parts', '[]')) WITH ORDINALITY AS p (part, number)
+    WHERE id = :job_id ORDER BY number
+    """
 )
 ESCAPES = str.maketrans(
     {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\N{SYMBOL FOR NULL}"}
@@ -74,13 +82,24 @@ def _copied(value: str | None) -> str:
 
 
 def table(connection: Connection, job_id: int) -> pd.DataFrame:
-    """A job's rejects in the order of the file, one row each."""
+    """A job's rejects in the order of the file, one row each.
+
+    Of several files, a column ``file`` says which; line and byte_offset are that file's own.
+    """
+    files = connection.scalars(FILES, {"job_id": job_id}).all()
     rows = connection.execute(
         select(*(rejects.c[name] for name in COLUMNS))
         .where(rejects.c.job_id == job_id)
         .order_by(rejects.c.byte_offset)
     ).all()
-    return pd.DataFrame([tuple(row) for row in rows], columns=COLUMNS)
+    found = pd.DataFrame([tuple(row) for row in rows], columns=COLUMNS)
+    if files:
+        numbers = [int(place) >> FILE_BITS for place in found["byte_offset"]]
+        found.insert(1, "file", pd.Series([files[number] for number in numbers], dtype="object"))
+        found["byte_offset"] = [
+            int(place) & ((1 << FILE_BITS) - 1) for place in found["byte_offset"]
+        ]
+    return found
 
 
 def waiting(
@@ -94,34 +113,50 @@ def waiting(
 ) -> tuple[pd.DataFrame, int]:
     """Some of those that are not loaded yet, in the order of the file, and how many there are.
 
-    Of ``raw``, at most ``longest`` characters and one more, so that what is cut shows.
+    Of ``raw``, at most ``longest`` characters and one more, so that what is cut shows. Of several
+    files, the message begins with the file's name.
     """
+    files = connection.scalars(FILES, {"job_id": job_id}).all()
     wanted = [rejects.c.job_id == job_id, rejects.c.replayed_at.is_(None)]
     if ids is not None:
         wanted.append(rejects.c.id.in_(list(ids)))
     total = connection.scalar(select(func.count()).select_from(rejects).where(*wanted)) or 0
     columns = {name: rejects.c[name] for name in ("id", "line", "column", "message")}
     rows = connection.execute(
-        select(*columns.values(), func.left(rejects.c.raw, longest + 1).label("raw"))
+        select(
+            *columns.values(),
+            func.left(rejects.c.raw, longest + 1).label("raw"),
+            rejects.c.byte_offset,
+        )
         .where(*wanted)
         .order_by(rejects.c.byte_offset, rejects.c.id)
         .limit(limit)
         .offset(offset)
     ).all()
-    return pd.DataFrame([tuple(row) for row in rows], columns=[*columns, "raw"]), total
+    found = pd.DataFrame([tuple(row) for row in rows], columns=[*columns, "raw", "place"])
+    places = found.pop("place")
+    if files:
+        found["message"] = [
+            f"{files[int(place) >> FILE_BITS]}: {message}"
+            for place, message in zip(places, found["message"], strict=True)
+        ]
+    return found, total
 
 
-def unloaded(connection: Connection, job_id: int, ids: Sequence[int]) -> dict[int, str]:
-    """Of these rejects, those of the job that are not loaded yet: number -> raw, rows locked."""
+def unloaded(connection: Connection, job_id: int, ids: Sequence[int]) -> dict[int, tuple[str, int]]:
+    """Of these rejects, those of the job that are not loaded yet, rows locked.
+
+    By number: raw, and the number of the file, among several.
+    """
     rows = connection.execute(
-        select(rejects.c.id, rejects.c.raw)
+        select(rejects.c.id, rejects.c.raw, rejects.c.byte_offset)
         .where(
             rejects.c.job_id == job_id, rejects.c.id.in_(list(ids)), rejects.c.replayed_at.is_(None)
         )
         .order_by(rejects.c.id)
         .with_for_update()
     )
-    return {row.id: row.raw for row in rows}
+    return {row.id: (row.raw, row.byte_offset >> FILE_BITS) for row in rows}
 
 
 def mark_replayed(connection: Connection, ids: Sequence[int]) -> None:

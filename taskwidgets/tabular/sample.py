@@ -20,12 +20,12 @@ from taskwidgets.tabular.dialect import Dialect
 from taskwidgets.tabular.fields import split_text, without_ending
 from taskwidgets.tabular.header import Layout
 
-__all__ = ["Row", "Sample", "sample_records"]
+__all__ = ["SAMPLE_BYTES", "Row", "Sample", "sample_records"]
 
 Row = list[str | None]
 
 # 1 MiB of flight records is 10,000 rows; reading, splitting and typing them takes under 300 ms.
-_BUDGET_BYTES = 1 << 20
+SAMPLE_BYTES = 1 << 20
 _HEAD_SHARE = 4  # a quarter of the budget is the file's head, as people sort and edit there
 _SPREAD_BLOCKS = 24  # the rest: so many blocks, of 32 KiB with the default budget
 
@@ -47,7 +47,7 @@ class Sample:
 
 
 def sample_records(
-    path: str | Path, dialect: Dialect, layout: Layout, budget_bytes: int = _BUDGET_BYTES
+    path: str | Path, dialect: Dialect, layout: Layout, budget_bytes: int = SAMPLE_BYTES
 ) -> Sample:
     """Rows from the file's head and from blocks spread evenly behind it; a small file whole.
 

@@ -9,7 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from bisect import bisect_right
+from collections.abc import Sequence
+from io import FileIO
+from itertools import accumulate
 from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
 
 from zlib_ng import zlib_ng
 
@@ -18,9 +24,55 @@ from taskwidgets.runtime.control import Control, Wish
 from taskwidgets.runtime.threads import start_thread
 from taskwidgets.tabular.boundaries import scan
 
-__all__ = ["FileDigest", "file_sha256"]
+__all__ = ["FileDigest", "JoinedFiles", "file_sha256", "joined_sha256"]
 
 BLOCK = 1 << 20  # bytes
+
+
+class JoinedFiles:
+    """Several files as one, each behind the other."""
+
+    def __init__(self, files: Sequence[tuple[Path, int]]) -> None:
+        """``files``: the paths, and how many bytes each has."""
+        self._files = [(path, size) for path, size in files if size]
+        self._begins = [*accumulate((size for _, size in self._files), initial=0)]
+        self._at = 0
+        self._open: tuple[int, FileIO] | None = None
+
+    def __str__(self) -> str:
+        number = min(bisect_right(self._begins, self._at), len(self._files)) - 1
+        return str(self._files[number][0])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._open is not None:
+            self._open[1].close()
+            self._open = None
+
+    def seek(self, position: int) -> int:
+        self._at = position
+        return position
+
+    def read(self, length: int) -> bytes:
+        """Some of the next bytes, of one file only."""
+        number = bisect_right(self._begins, self._at) - 1
+        if number == len(self._files):
+            return b""
+        if self._open is None or self._open[0] != number:
+            self.__exit__(None, None, None)
+            file = self._files[number][0].open("rb", buffering=0)
+            file.seek(self._at - self._begins[number])
+            self._open = (number, file)
+        block = self._open[1].read(min(length, self._begins[number + 1] - self._at)) or b""
+        self._at += len(block)
+        return block
 
 
 class FileDigest:
@@ -29,7 +81,9 @@ class FileDigest:
     For a file that is being written, too: what is allowed must not change any more.
     """
 
-    def __init__(self, path: Path, *, crc32: bool = False, quote: int | None = None) -> None:
+    def __init__(
+        self, path: Path | JoinedFiles, *, crc32: bool = False, quote: int | None = None
+    ) -> None:
         """``crc32``: make that too; ``quote``: count the records, by this quote character."""
         self._path = path
         self._with_crc32 = crc32
@@ -92,9 +146,14 @@ class FileDigest:
             raise self._fault
         return self._hash.hexdigest()
 
+    def _opened(self) -> BinaryIO | FileIO | JoinedFiles:
+        if isinstance(self._path, JoinedFiles):
+            return self._path
+        return self._path.open("rb", buffering=0)
+
     def _read(self) -> None:
         try:
-            with self._path.open("rb", buffering=0) as file:
+            with self._opened() as file:
                 file.seek(self._position)
                 while True:
                     with self._changed:
@@ -106,7 +165,7 @@ class FileDigest:
                     block = file.read(length)
                     if not block:
                         raise SourceChanged(
-                            f"{self._path} became shorter while it was read", path=self._path
+                            f"{self._path} became shorter while it was read", path=str(self._path)
                         )
                     self._hash.update(block)
                     if self._with_crc32:
@@ -128,3 +187,12 @@ def file_sha256(path: Path) -> str:
     """The hexadecimal SHA-256 of a whole file, at once."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def joined_sha256(files: Sequence[tuple[Path, int]]) -> str:
+    """The hexadecimal SHA-256 of so many bytes of each file, one behind the other."""
+    digest = hashlib.sha256()
+    with JoinedFiles(files) as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

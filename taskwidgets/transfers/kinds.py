@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
 from taskwidgets.errors import SourceError, TaskwidgetsError
@@ -10,9 +11,17 @@ from taskwidgets.runtime.store import JobRecord
 from taskwidgets.store.jobs import PostgresJobStore
 from taskwidgets.tabular.source import Fingerprint
 from taskwidgets.transfers import download_plan, tables, upload_plan
-from taskwidgets.transfers.digest import file_sha256
+from taskwidgets.transfers.digest import file_sha256, joined_sha256
 from taskwidgets.transfers.download import Download
 from taskwidgets.transfers.download_plan import DownloadPlan
+from taskwidgets.transfers.many import sizes
+from taskwidgets.transfers.origins import materials
+from taskwidgets.transfers.origins.files import matching
+from taskwidgets.transfers.origins.origin import FILES, Origin
+from taskwidgets.transfers.origins.remote import REMOTE, Address, Remote, look_soon
+from taskwidgets.transfers.origins.spool import Spool
+from taskwidgets.transfers.origins.tabular_files import TABULAR, is_same_file
+from taskwidgets.transfers.prepared import PreparedUpload, is_prepared
 from taskwidgets.transfers.snapshot import Snapshot, Written, verify
 from taskwidgets.transfers.upload import Upload
 from taskwidgets.transfers.upload_plan import UploadPlan
@@ -32,16 +41,14 @@ class Kind(Protocol):
 
 class _Upload:
     def work(self, store: PostgresJobStore, record: JobRecord, workers: int) -> Work:
+        if is_prepared(record):
+            return PreparedUpload(store, record, workers)
         return Upload(store, UploadPlan.from_json(record.spec.plan), record.id, workers)
 
     def standing(self, store: PostgresJobStore, record: JobRecord) -> str | None:
         plan = UploadPlan.from_json(record.spec.plan)
         assert record.receipt is not None
-        now = Fingerprint.of(plan.path)
-        # A cell that makes the file makes it anew each time; the hash tells whether it is another.
-        if now != plan.fingerprint and (
-            now.size != plan.size or file_sha256(plan.path) != record.receipt.sha256
-        ):
+        if not self._is_same_source(plan, record.receipt.sha256, record.spec.key):
             return None
         assert plan.landed is not None
         rows = record.receipt.rows_loaded
@@ -55,6 +62,54 @@ class _Upload:
                 "since then all of them were changed or deleted; again=True appends them once more"
             )
         return f"already loaded: job {record.id}" if untouched else None
+
+    @staticmethod
+    def _is_same_source(plan: UploadPlan, sha256: str, key: str) -> bool:
+        if plan.origin is not None:
+            return _is_same_origin(plan, sha256, key)
+        now = Fingerprint.of(plan.path)
+        # A cell that makes the file makes it anew each time; the hash tells whether it is another.
+        return now == plan.fingerprint or (
+            now.size == plan.size and file_sha256(plan.path) == sha256
+        )
+
+
+def _is_same_remote(origin: Origin, key: str) -> bool:
+    """Whether the server has the same file; where it cannot be asked, it is taken for the same."""
+    address = materials.find(key) or Address(origin.facts["url"], {})
+    try:
+        return look_soon(Remote(address)) in (None, origin.facts["tags"])
+    except SourceError:
+        return True
+
+
+def _is_same_origin(plan: UploadPlan, sha256: str, key: str) -> bool:
+    """Whether what a source that was made ready was made of is still the same."""
+    assert plan.origin is not None
+    origin = Origin.from_json(plan.origin)
+    if origin.spool:
+        Spool(origin.spool).remove()  # that a crash may have left
+    if origin.kind == FILES:
+        pattern = origin.facts.get("pattern")
+        if pattern and [str(path) for path in matching(pattern)] != origin.facts["paths"]:
+            return False
+        made_of = [part.made_of for part in plan.parts if part.made_of is not None]
+        if not all(is_same_file(Path(one["path"]), one) for one in made_of):
+            return False
+        lying = [part for part in plan.parts if part.made_of is None]
+        now = [Fingerprint.of(part.path) for part in lying]
+        then = [part.fingerprint for part in lying]
+        if made_of:  # the receipt's hash is of the spools, too
+            return now == then
+        return now == then or (
+            [one.size for one in now] == [one.size for one in then]
+            and joined_sha256(sizes(plan)) == sha256
+        )
+    if origin.kind in TABULAR:
+        return is_same_file(Path(origin.facts["path"]), origin.facts)
+    if origin.kind == REMOTE:
+        return _is_same_remote(origin, key)
+    return True  # the key says what a data frame holds
 
 
 class _Download:

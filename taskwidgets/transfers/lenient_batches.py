@@ -24,10 +24,9 @@ from taskwidgets.tabular.grammar import Grammar
 from taskwidgets.tabular.misfits import find_misfits
 from taskwidgets.tabular.pieces import Cutter, PiecedSegment
 from taskwidgets.tabular.repair import Fault
-from taskwidgets.transfers.digest import FileDigest
 from taskwidgets.transfers.faults import stopping_error
 from taskwidgets.transfers.names import TableName
-from taskwidgets.transfers.segment_batches import Segments, copy_statement
+from taskwidgets.transfers.segment_batches import Follower, Segments, copy_statement
 from taskwidgets.transfers.sorting import Sorter
 from taskwidgets.transfers.upload_plan import UploadPlan
 from taskwidgets.transfers.widening import Misfits
@@ -47,7 +46,7 @@ class LenientSegments(Segments[PiecedSegment]):
         plan: UploadPlan,
         staging: TableName,
         cutter: Cutter,
-        digest: FileDigest,
+        digest: Follower,
     ) -> None:
         self._cutter = cutter
         self._counted: dict[int, tuple[int, int]] = {}  # by segment: rows, rejects
@@ -108,7 +107,7 @@ class LenientSegments(Segments[PiecedSegment]):
         found = [
             Reject(
                 one.line,
-                one.offset,
+                plan.base + one.offset,
                 one.raw.decode(self._grammar.codec, errors="backslashreplace"),
                 one.reason,
                 one.column,
@@ -123,7 +122,7 @@ class LenientSegments(Segments[PiecedSegment]):
                 found.append(
                     Reject(
                         line,
-                        batch.start + start,
+                        plan.base + batch.start + start,
                         raw.decode(self._grammar.codec, errors="backslashreplace"),
                         bad.reason,
                         bad.column,
@@ -187,10 +186,10 @@ def check_share(plan: UploadPlan, progress: Progress, *, finished: bool = False)
         bound = f"{most:,} rows"
     if too_many:
         raise SourceError(
-            f"{plan.path}: {progress.rejected:,} of {read:,} rows were rejected, more than "
+            f"{plan.source}: {progress.rejected:,} of {read:,} rows were rejected, more than "
             f"max_rejects={most!r} ({bound}). job.rejects() shows them; the load is probably "
             "simply wrong: look at delimiter, encoding and types",
-            path=plan.path,
+            path=plan.path if plan.origin is None else None,
         )
 
 

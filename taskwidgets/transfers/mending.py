@@ -29,9 +29,9 @@ from taskwidgets.tabular.lenient import read_lenient_layout
 from taskwidgets.tabular.lines import line_at
 from taskwidgets.tabular.source import Fingerprint, check_readable, describe_change
 from taskwidgets.tabular.stream import open_stream
-from taskwidgets.transfers.upload_plan import UploadPlan
+from taskwidgets.transfers.upload_plan import PART_BYTES, UploadPlan
 
-__all__ = ["check_source"]
+__all__ = ["check_parts", "check_source"]
 
 BLOCK = 1 << 20  # bytes
 
@@ -41,13 +41,66 @@ def check_source(store: PostgresJobStore, run: Run, plan: UploadPlan) -> UploadP
 
     Raises SourceChanged, saying what changed, when the loaded part and the file do not go together.
     """
-    path = check_readable(plan.path)
-    now = Fingerprint.of(path)
-    change = describe_change(plan.fingerprint, now)
+    change = _change(plan)
     if change is None:
         return plan
     with store.in_transaction() as connection:
         ledger = checkpoints.committed(connection, run.job_id)
+    settled, shifted_from = _settled(run, plan, change, ledger)
+    with store.in_transaction() as connection:
+        store.change_plan(connection, run.claim, settled.to_json())
+        if shifted_from is not None:
+            checkpoints.shift(connection, run.job_id, shifted_from, settled.size - plan.size)
+    run.note("source", f"the file was written anew: it is {change}")
+    return settled
+
+
+def check_parts(store: PostgresJobStore, run: Run, plan: UploadPlan) -> UploadPlan:
+    """As `check_source`, for a plan of several files."""
+    changes = {
+        number: change
+        for number in range(len(plan.parts))
+        if (change := _change(plan.of_part(number))) is not None
+    }
+    if not changes:
+        return plan
+    with store.in_transaction() as connection:
+        ledger = checkpoints.committed(connection, run.job_id)
+    parts, shifts = list(plan.parts), []
+    for number, change in changes.items():
+        part = plan.of_part(number)
+        base, end = part.base, part.base + PART_BYTES
+        own = [
+            replace(entry, start=entry.start - base, stop=entry.stop - base)
+            for entry in ledger
+            if base <= entry.start < end
+        ]
+        settled, shifted_from = _settled(run, part, change, own)
+        parts[number] = replace(
+            parts[number], fingerprint=settled.fingerprint, data_stop=settled.data_stop
+        )
+        if shifted_from is not None:
+            shifts.append((base + shifted_from, settled.size - part.size, end))
+    together = plan.with_parts(parts)
+    with store.in_transaction() as connection:
+        store.change_plan(connection, run.claim, together.to_json())
+        for start, by, end in shifts:
+            checkpoints.shift(connection, run.job_id, start, by, end)
+    for number, change in changes.items():
+        run.note("source", f"{plan.parts[number].name} was written anew: it is {change}")
+    return together
+
+
+def _change(plan: UploadPlan) -> str | None:
+    return describe_change(plan.fingerprint, Fingerprint.of(check_readable(plan.path)))
+
+
+def _settled(
+    run: Run, plan: UploadPlan, change: str, ledger: list[Checkpoint]
+) -> tuple[UploadPlan, int | None]:
+    """The plan for the changed file; and from where on what is loaded stands elsewhere in it."""
+    path = plan.path
+    now = Fingerprint.of(path)
     if run.claim.rested_in is not State.FAILED and not _written_anew(plan, now, ledger):
         raise SourceChanged(
             f"{path} is not the file any more that this job began with: it is {change}. "
@@ -61,13 +114,7 @@ def check_source(store: PostgresJobStore, run: Run, plan: UploadPlan) -> UploadP
         )
     by = now.size - plan.size
     shifted_from = _find(path, ledger, by)
-    settled = plan.with_source(now)
-    with store.in_transaction() as connection:
-        store.change_plan(connection, run.claim, settled.to_json())
-        if by and shifted_from is not None:
-            checkpoints.shift(connection, run.job_id, shifted_from, by)
-    run.note("source", f"the file was written anew: it is {change}")
-    return settled
+    return plan.with_source(now), shifted_from if by else None
 
 
 def _beginning(path: Path, plan: UploadPlan) -> tuple[tuple[str, ...], int]:

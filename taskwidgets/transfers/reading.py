@@ -24,11 +24,12 @@ from taskwidgets.tabular.grammar import Grammar
 from taskwidgets.tabular.header import read_layout
 from taskwidgets.tabular.identifiers import renamed, snake_names
 from taskwidgets.tabular.lenient import read_lenient_layout
-from taskwidgets.tabular.sample import sample_records
+from taskwidgets.tabular.sample import SAMPLE_BYTES, Sample, sample_records
 from taskwidgets.tabular.stream import open_stream
 from taskwidgets.tabular.types import infer_types
+from taskwidgets.transfers.origins.texts import NULL
 
-__all__ = ["Reading", "find_reading"]
+__all__ = ["Reading", "find_reading", "spool_reading"]
 
 # What COPY itself can be told of how a file is written; and the names, which it is not told.
 PLAIN = frozenset({"delimiter", "quotechar", "encoding", "header", "null_values", "names"})
@@ -43,7 +44,8 @@ class Reading:
     stands. ``data_start``, ``data_stop`` are positions in bytes, the latter None where only
     reading will tell; ``first_line`` is the physical line of the first record. ``notes`` are for
     the receipt: what was left out, renamed, decided. ``header`` are the columns' names as they
-    stand in the file.
+    stand in the file. ``is_guessed``: the types come from a sample, and later values may need
+    wider ones.
     """
 
     dialect: Dialect
@@ -54,18 +56,26 @@ class Reading:
     description: Description | None
     inferred: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    sample: Sample | None = None  # what the types were inferred from, where they were
     header: tuple[str, ...] = ()
+    is_guessed: bool = True
 
 
 def find_reading(
-    path: Path, overrides: Mapping[str, object], *, keeps_rejects: bool, needs_types: bool
+    path: Path,
+    overrides: Mapping[str, object],
+    *,
+    keeps_rejects: bool,
+    needs_types: bool,
+    sample_bytes: int = SAMPLE_BYTES,
 ) -> Reading:
     """Find out how the source is written, and decide how it is read.
 
     Where rejects are kept, everything that was not given is found out. A load that stops at the
     first fault takes a plain file at its word, as RFC 4180 has it, and looks further only where
     that makes no table of it: a single column, a packed file, UTF-16, or marks that COPY does not
-    know. Raises SourceError for what cannot be read, OptionError for an override that makes no
+    know. ``sample_bytes``: of a file that COPY reads as it stands, about so many are looked at for
+    its types. Raises SourceError for what cannot be read, OptionError for an override that makes no
     sense.
     """
     overrides = checked_overrides(overrides)
@@ -74,15 +84,42 @@ def find_reading(
         dialect = _plain_dialect(overrides)
         width = len(read_layout(path, dialect, any_names=names is not None).columns)
         if "delimiter" in overrides or width > 1:
-            return _strict(path, dialect, names, needs_types=needs_types)
+            return _strict(path, dialect, names, sample_bytes, needs_types=needs_types)
         found = detect(path, overrides).description
         if len(found.columns) < 2:
-            return _strict(path, dialect, names, needs_types=needs_types)
+            return _strict(path, dialect, names, sample_bytes, needs_types=needs_types)
     detection = detect(path, overrides)
     found_dialect = None if keeps_rejects else replace(detection.description, clean=True).dialect
     if found_dialect is not None:
-        return _strict(path, found_dialect, names, needs_types=needs_types)
+        return _strict(path, found_dialect, names, sample_bytes, needs_types=needs_types)
     return _lenient(path, detection, as_text=not needs_types, given=frozenset(overrides))
+
+
+def spool_reading(
+    path: Path, types: Mapping[str, str], names: str | None, *, keeps_rejects: bool
+) -> Reading:
+    """How a file is read that was written by us (`transfers.origins.spool`): nothing is unknown."""
+    header = tuple(types)
+    columns = snake_names(header) if names == "snake" else header
+    dialect = Dialect(null_value=NULL)
+    layout = read_layout(path, dialect)
+    description = None
+    if keeps_rejects:
+        description = Description(columns=header, null_values=(NULL,))
+        with open_stream(path, description) as stream:
+            dialect = Grammar.of(description, len(columns), stream.codec).output
+    return Reading(
+        dialect=dialect,
+        columns=columns,
+        data_start=layout.data_start,
+        data_stop=path.stat().st_size,
+        first_line=1 + layout.header_lines,
+        description=description,
+        inferred=dict(zip(columns, types.values(), strict=True)),
+        notes=tuple(_renaming(renamed(header, columns))),
+        header=header,
+        is_guessed=False,
+    )
 
 
 def _is_packed_or_wide(path: Path) -> bool:
@@ -116,12 +153,16 @@ def _plain_dialect(overrides: Mapping[str, object]) -> Dialect:
     return Dialect(**given)
 
 
-def _strict(path: Path, dialect: Dialect, names: object, *, needs_types: bool) -> Reading:
+def _strict(
+    path: Path, dialect: Dialect, names: object, sample_bytes: int, *, needs_types: bool
+) -> Reading:
     layout = read_layout(path, dialect, any_names=names is not None)
     columns = snake_names(layout.columns) if names == "snake" else layout.columns
     types: dict[str, str] = {}
+    sample = None
     if needs_types:
-        types = infer_types(sample_records(path, dialect, layout), columns)
+        sample = sample_records(path, dialect, layout, sample_bytes)
+        types = infer_types(sample, columns)
     return Reading(
         dialect=dialect,
         columns=columns,
@@ -130,6 +171,7 @@ def _strict(path: Path, dialect: Dialect, names: object, *, needs_types: bool) -
         first_line=1 + (layout.header_lines if dialect.header else 0),
         description=None,
         inferred=types,
+        sample=sample,
         notes=tuple(_renaming(renamed(layout.columns, columns))),
         header=layout.columns,
     )
@@ -163,6 +205,7 @@ def _lenient(path: Path, detection: Detection, *, as_text: bool, given: frozense
         inferred=dict(zip(layout.columns, detection.types.values(), strict=False)),
         notes=tuple(_notes(detection)),
         header=detection.header,
+        sample=Sample(list(detection.sample), whole=detection.rows == len(detection.sample)),
     )
 
 

@@ -48,20 +48,25 @@ def replay(store: PostgresJobStore, job_id: int, mended: pd.DataFrame) -> Receip
     with store.in_transaction() as connection, translated(store.database.url):
         stored = rejects.unloaded(connection, job_id, list(wanted))
         changed = {
-            number: wanted[number] for number, raw in stored.items() if wanted[number] != raw
+            number: wanted[number] for number, (raw, _) in stored.items() if wanted[number] != raw
         }
         if not changed:
             return record.receipt
-        written = _written(changed, plan)
-        sorted_in = _load(connection, plan, written.data)
-        refused = dict(written.faults)
-        for bad in sorted_in.bad:
-            number = written.places[bad.start]
-            refused[number] = Reject(0, 0, changed[number], bad.reason, bad.column, bad.sqlstate)
+        refused, arrived = {}, 0
+        for file in sorted({stored[number][1] for number in changed}):
+            own = {number: raw for number, raw in changed.items() if stored[number][1] == file}
+            part = plan.of_part(file) if plan.parts else plan
+            written = _written(own, part)
+            sorted_in = _load(connection, part, written.data)
+            arrived += sorted_in.rows
+            refused.update(written.faults)
+            for bad in sorted_in.bad:
+                number = written.places[bad.start]
+                refused[number] = Reject(0, 0, own[number], bad.reason, bad.column, bad.sqlstate)
         for number, found in refused.items():
             rejects.mend(connection, number, found)
         loaded = [number for number in changed if number not in refused]
-        assert len(loaded) == sorted_in.rows
+        assert len(loaded) == arrived
         rejects.mark_replayed(connection, loaded)
         landed = asdict(tables.landing(connection, plan.target))
         receipt = replace(
@@ -129,7 +134,8 @@ def _load(connection: Connection, plan: UploadPlan, data: bytes) -> Sorted:
     """The mended records through a temporary table into the target."""
     utf8 = replace(plan, dialect=_grammar(plan).output)
     tables.drop(connection, MENDED)
-    tables.create_staging(connection, MENDED, plan.columns, plan.types)
+    tables.create_staging(connection, MENDED, plan.staged_columns, plan.types, plan.source_column)
+    tables.name_source(connection, plan.source_name)
     sorter = Sorter(
         copy_statement(MENDED, utf8),
         copy_statement(MENDED, utf8, tolerant=True),
@@ -140,7 +146,7 @@ def _load(connection: Connection, plan: UploadPlan, data: bytes) -> Sorted:
     sorted_in = sorter.load(connection, data)
     if tables.find_table(connection, plan.target) is None:
         raise TargetError(f'the table "{plan.target}" is not there any more; nothing was loaded')
-    arrived = tables.append(connection, MENDED, plan.target, plan.columns)
+    arrived = tables.append(connection, MENDED, plan.target, plan.staged_columns)
     if arrived != sorted_in.rows:
         raise TargetError(
             f'of {sorted_in.rows:,} mended rows, {arrived:,} arrived in "{plan.target}": a trigger '

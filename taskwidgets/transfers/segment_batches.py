@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Generic, Protocol, TypeVar
+from dataclasses import replace
+from typing import Any, Generic, Protocol, TypeVar
 
 import psycopg2
 from psycopg2 import sql
@@ -19,8 +20,8 @@ from taskwidgets.tabular.lines import line_at
 from taskwidgets.tabular.misfits import Misfit, find_misfits
 from taskwidgets.tabular.screening import Screen
 from taskwidgets.tabular.segments import Segment, SegmentReader
+from taskwidgets.transfers import tables
 from taskwidgets.transfers.crew import Session
-from taskwidgets.transfers.digest import FileDigest
 from taskwidgets.transfers.faults import NOT_OF_THE_TYPE, source_error, uncounted
 from taskwidgets.transfers.gate import Gate
 from taskwidgets.transfers.names import TableName
@@ -28,7 +29,7 @@ from taskwidgets.transfers.pace import LARGEST_BATCH, Pace
 from taskwidgets.transfers.upload_plan import UploadPlan
 from taskwidgets.transfers.widening import BegunAnew, Misfits, Widening, decide, widenable
 
-__all__ = ["SEND_BYTES", "Pieces", "Segments", "StrictSegments", "copy_statement"]
+__all__ = ["SEND_BYTES", "Follower", "Pieces", "Segments", "StrictSegments", "copy_statement"]
 
 SegmentT = TypeVar("SegmentT", bound=Segment)
 SegmentT_co = TypeVar("SegmentT_co", bound=Segment, covariant=True)
@@ -49,6 +50,13 @@ class Reader(Protocol[SegmentT_co]):
         """The next whole records, about so many bytes of them; None when nothing is left."""
 
 
+class Follower(Protocol):
+    """What reads the file beside the workers."""
+
+    def allow(self, position: int) -> None:
+        """The workers have come this far."""
+
+
 class Segments(Generic[SegmentT]):
     """A crew's task: one batch is one segment. How its records are loaded, the kinds say.
 
@@ -64,7 +72,7 @@ class Segments(Generic[SegmentT]):
         plan: UploadPlan,
         staging: TableName,
         reader: Reader[SegmentT],
-        digest: FileDigest,
+        digest: Follower,
     ) -> None:
         self._run = run
         self._store = store
@@ -85,6 +93,10 @@ class Segments(Generic[SegmentT]):
         self._plan = plan
         self._widenable = widenable(plan)
         self._screen = Screen(plan.dialect, len(plan.columns), self._widenable)
+
+    def share(self, other: Segments[Any]) -> None:
+        """Use what another has learnt of the pace, and its workers' buffers."""
+        self._pace, self._buffers = other._pace, other._buffers
 
     def load(self, connection: Connection, batch: SegmentT) -> Checkpoint:
         """Load the segment in the transaction that is open; what its checkpoint is to say.
@@ -138,12 +150,22 @@ class Segments(Generic[SegmentT]):
             # fifth of the time. (LOCAL: behind a pooler, the session is soon somebody else's.)
             connection.execute(text("SET LOCAL synchronous_commit = off"))
             reach("before the rows")
-            checkpoint = self.load(connection, batch)
-            if not checkpoints.record(connection, self._run.claim, checkpoint):
-                raise self._store.fenced(self._run.claim)
+            checkpoint = self._load_named(connection, batch)
+            self._record(connection, checkpoint)
             reach("after the rows")
         reach("after the checkpoint")
         self._pace.took(len(batch.data), time.monotonic() - began)
+
+    def _load_named(self, connection: Connection, batch: SegmentT) -> Checkpoint:
+        if self._plan.source_column is not None:
+            tables.name_source(connection, self._plan.source_name)
+        return self.load(connection, batch)
+
+    def _record(self, connection: Connection, checkpoint: Checkpoint) -> None:
+        base = self._plan.base
+        placed = replace(checkpoint, start=base + checkpoint.start, stop=base + checkpoint.stop)
+        if not checkpoints.record(connection, self._run.claim, placed):
+            raise self._store.fenced(self._run.claim)
 
     def _widen(self, connection: Connection, batch: SegmentT, found: Misfits) -> None:
         """Load the segment and widen what does not take it; or begin anew."""
@@ -165,12 +187,10 @@ class Segments(Generic[SegmentT]):
                 checkpoint = None
                 if widening.exact:
                     self.use(widening.new)
-                    checkpoint = self.load(connection, batch)
+                    checkpoint = self._load_named(connection, batch)
                 widening.record(connection, self._store, self._run)
-                if checkpoint is not None and not checkpoints.record(
-                    connection, self._run.claim, checkpoint
-                ):
-                    raise self._store.fenced(self._run.claim)
+                if checkpoint is not None:
+                    self._record(connection, checkpoint)
                 reach("while widening")
         except BaseException:
             self.use(before)
@@ -193,7 +213,9 @@ class Segments(Generic[SegmentT]):
     def is_done(self, tool: Session, batch: SegmentT) -> bool:
         with tool.connection.begin():
             self._store.lock(tool.connection, self._run.claim)
-            return checkpoints.is_committed(tool.connection, self._run.job_id, batch.start)
+            return checkpoints.is_committed(
+                tool.connection, self._run.job_id, self._plan.base + batch.start
+            )
 
     def count(self, batch: SegmentT) -> None:
         self._run.meter.add(len(batch.data), batch.records)
@@ -211,7 +233,7 @@ class StrictSegments(Segments[Segment]):
         plan: UploadPlan,
         staging: TableName,
         reader: SegmentReader,
-        digest: FileDigest,
+        digest: Follower,
     ) -> None:
         super().__init__(run, store, plan, staging, reader, digest)
         self._copy = copy_statement(staging, plan)

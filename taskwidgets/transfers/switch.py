@@ -41,14 +41,15 @@ class Switch:
         progress = run.meter.snapshot()
         end = plan.size if plan.data_stop is None else plan.data_stop
         self._loaded = (end - plan.data_start, progress.rows)
+        made_of = {} if plan.origin is None else plan.origin["facts"]
         self.receipt = Receipt(
             rows_read=progress.rows + progress.rejected,
             rows_loaded=progress.rows,
             rows_rejected=progress.rejected,
-            bytes=plan.size,
+            bytes=made_of.get("bytes", plan.size),
             seconds=round(progress.elapsed, 3),
-            sha256=sha256,
-            source=str(plan.path),
+            sha256=made_of.get("sha256", sha256),
+            source=plan.source,
             target=str(plan.target),
             notes=plan.notes,
         )
@@ -66,12 +67,14 @@ class Switch:
             if checkpoints.totals(connection, self._run.job_id) != self._loaded:
                 raise Incomplete
             reach("before the final switch")
+            if plan.source_column is not None:
+                tables.drop_default(connection, self._staging, plan.source_column)
             if plan.if_exists == "append":
                 # Made empty and filled like any other: the rows then bear this transaction's
                 # number, by which a later call knows that they are in (tables.untouched).
                 if tables.find_table(connection, plan.target) is None:
                     tables.create_like(connection, plan.target, self._staging)
-                arrived = tables.append(connection, self._staging, plan.target, plan.columns)
+                arrived = tables.append(connection, self._staging, plan.target, plan.staged_columns)
                 if arrived != receipt.rows_loaded:
                     raise TargetError(
                         f'of {receipt.rows_loaded:,} rows, {arrived:,} arrived in "{plan.target}": '

@@ -28,10 +28,12 @@ __all__ = [
     "create_like",
     "create_staging",
     "drop",
+    "drop_default",
     "execute",
     "find_table",
     "landing",
     "locate",
+    "name_source",
     "put_in_place",
     "spoken",
     "untouched",
@@ -41,6 +43,8 @@ KINDS = {
     "r": "table", "p": "partitioned table", "f": "foreign table", "v": "view",
     "m": "materialized view", "S": "sequence", "c": "composite type", "i": "index",
 }  # fmt: skip
+
+SOURCE_SETTING = "taskwidgets.source"  # what the source column says, by the transaction
 
 FIND = text(
     """
@@ -263,9 +267,17 @@ def check_types(connection: Connection, types: dict[str, str]) -> None:
 
 
 def create_staging(
-    connection: Connection, name: TableName, columns: Sequence[str], types: dict[str, str]
+    connection: Connection,
+    name: TableName,
+    columns: Sequence[str],
+    types: dict[str, str],
+    source_column: str | None = None,
 ) -> None:
-    """An empty table in our own schema; ``types`` are checked ones, as they stand in SQL."""
+    """An empty table in our own schema; ``types`` are checked ones, as they stand in SQL.
+
+    ``source_column``: one of the columns that COPY does not fill; each transaction says what goes
+    in there (``name_source``).
+    """
     parts = [
         sql.SQL("{} {}").format(sql.Identifier(column), sql.SQL(types[column]))
         for column in columns
@@ -273,6 +285,35 @@ def create_staging(
     execute(
         connection,
         sql.SQL("CREATE TABLE {} ({})").format(name.identifier, sql.SQL(", ").join(parts)),
+    )
+    if source_column is not None:
+        execute(
+            connection,
+            sql.SQL(
+                "ALTER TABLE {} ALTER COLUMN {} SET DEFAULT current_setting({}, true)::{}"
+            ).format(
+                name.identifier,
+                sql.Identifier(source_column),
+                sql.Literal(SOURCE_SETTING),
+                sql.SQL(types[source_column]),
+            ),
+        )
+
+
+def name_source(connection: Connection, name: str) -> None:
+    """Have the source column say this, for rows that come in this transaction."""
+    connection.execute(
+        text("SELECT set_config(:setting, :name, true)"), {"setting": SOURCE_SETTING, "name": name}
+    )
+
+
+def drop_default(connection: Connection, name: TableName, column: str) -> None:
+    """Leave no trace of how the source column was filled."""
+    execute(
+        connection,
+        sql.SQL("ALTER TABLE {} ALTER COLUMN {} DROP DEFAULT").format(
+            name.identifier, sql.Identifier(column)
+        ),
     )
 
 

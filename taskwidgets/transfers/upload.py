@@ -31,7 +31,7 @@ from taskwidgets.transfers.switch import Incomplete, Switch
 from taskwidgets.transfers.upload_plan import UploadPlan
 from taskwidgets.transfers.widening import BegunAnew
 
-__all__ = ["Upload"]
+__all__ = ["Upload", "undo"]
 
 Gap = tuple[int, int | None]  # bytes; None: to the end, wherever that is
 
@@ -65,7 +65,7 @@ class Upload:
         while True:
             sha256 = self._load(run, workers)
             self._check_unchanged(self._plan)
-            switch = Switch(run, self._store, self._plan, self._staging, sha256)
+            switch = Switch(run, self._store, self._told(run), self._staging, sha256)
             try:
                 self._crew(run, switch, 1).work()
             except Incomplete:
@@ -78,7 +78,7 @@ class Upload:
     def _load(self, run: Run, most: int) -> str:
         """Have all segments in the staging table; the file's SHA-256."""
         if self._digest is None:
-            self._digest = FileDigest(self._plan.path)
+            self._digest = self._make_digest()
         self._digest.start()
         try:
             workers = self._spread(run, most)
@@ -100,6 +100,9 @@ class Upload:
         if sha256 is None:
             raise Stopped(run.control.wish)
         return sha256
+
+    def _make_digest(self) -> FileDigest:
+        return FileDigest(self._plan.path)
 
     def _spread(self, run: Run, most: int) -> int:
         """How many workers there are: one session is left for all the rest, as the heartbeat."""
@@ -190,16 +193,7 @@ class Upload:
 
     def clean_up(self, run: Run) -> None:
         """Drop the staging table, and the ledger that speaks of it."""
-
-        def act() -> None:
-            with self._store.in_transaction() as connection:
-                self._store.lock(connection, run.claim)
-                tables.drop(connection, self._staging)
-                checkpoints.forget(connection, run.job_id)
-                rejects.forget(connection, run.job_id)
-                reach("while terminating")
-
-        self._store.database.patiently(act, run.say)
+        undo(self._store, run)
 
     def _crew(self, run: Run, task: Any, size: int) -> Crew[Any, Session]:
         return Crew(self._store.database, run, task, size)
@@ -211,6 +205,10 @@ class Upload:
             self._plan, self._digest = settled, None
         return settled
 
+    def _told(self, run: Run) -> UploadPlan:
+        """The plan, with all that its receipt is to say."""
+        return self._plan
+
     @staticmethod
     def _check_unchanged(plan: UploadPlan) -> None:
         facts = check_readable(plan.path).stat()
@@ -220,3 +218,17 @@ class Upload:
                 f'"{plan.target}". Start over with again=True when the file is complete',
                 path=plan.path,
             )
+
+
+def undo(store: PostgresJobStore, run: Run) -> None:
+    """Drop an upload's staging table, the ledger that speaks of it, and its rejects."""
+
+    def act() -> None:
+        with store.in_transaction() as connection:
+            store.lock(connection, run.claim)
+            tables.drop(connection, staging_name(run.job_id))
+            checkpoints.forget(connection, run.job_id)
+            rejects.forget(connection, run.job_id)
+            reach("while terminating")
+
+    store.database.patiently(act, run.say)

@@ -25,9 +25,24 @@ from taskwidgets.transfers import tables
 from taskwidgets.transfers.names import TableName, parse_table_name
 from taskwidgets.transfers.reading import Reading, find_reading
 
-__all__ = ["KIND", "IfExists", "UploadOptions", "UploadPlan", "make_plan", "resolve_target"]
+__all__ = [
+    "KIND",
+    "PART_BYTES",
+    "IfExists",
+    "Part",
+    "UploadOptions",
+    "UploadPlan",
+    "dialect_of",
+    "make_plan",
+    "resolve_target",
+    "settled_plan",
+]
 
 KIND = "upload"
+# Where each of several files begins in the ledger, behind the one before: farther than any file,
+# packed or unpacked, is long. So a position there says which file it is, and a file that grows
+# moves no other.
+PART_BYTES = 1 << 40
 IfExists = Literal["fail", "replace", "append"]
 
 
@@ -47,6 +62,8 @@ class UploadOptions:
     null_values: str | Sequence[str] | None = None
     reading: Mapping[str, object] | None = None  # what else was given of how the file is written
     max_rejects: float | None = None
+    source_column: str | None = None  # a column that says where each row comes from
+    sheet: str | int | None = None
     names: str | None = None  # the rule by which columns are renamed
 
     def __post_init__(self) -> None:
@@ -57,6 +74,7 @@ class UploadOptions:
         if self.on_error not in ("stop", "reject"):
             raise OptionError(f'on_error must be "stop" or "reject", not {self.on_error!r}')
         _check_max_rejects(self.max_rejects, self.on_error)
+        _check_source_column(self.source_column)
         try:
             json.dumps(
                 checked_overrides({**(self.reading or {}), "names": self.names})
@@ -83,13 +101,76 @@ class UploadOptions:
     def key(self, target: TableName) -> str:
         """What says that two calls mean the same job: source, target and options."""
         meant = {**asdict(self), "table": [target.schema, target.table], "kind": KIND}
-        if self.names is None:  # as in keys of jobs from before there was a choice
-            del meant["names"]
+        for name in ("names", "source_column", "sheet"):
+            if meant[name] is None:  # as it was before there were these options
+                del meant[name]
         return hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
         """The options that were given, for the store."""
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> UploadOptions:
+        """The reverse of ``to_json``."""
+        known = {name: stored[name] for name in cls.__dataclass_fields__ if name in stored}
+        return cls(**known)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of several files that are loaded into one table; ``name`` is what tells it apart.
+
+    Its columns are those of the table, in its own order. All else is as in `UploadPlan`.
+    """
+
+    name: str
+    path: Path
+    fingerprint: Fingerprint
+    dialect: Dialect
+    columns: tuple[str, ...]
+    data_start: int
+    data_stop: int | None
+    first_line: int
+    description: Description | None
+    made_of: Mapping[str, Any] | None = None  # the file that a spool was made of
+
+    @property
+    def length(self) -> int | None:
+        """Bytes of data; None where only reading will tell."""
+        return None if self.data_stop is None else self.data_stop - self.data_start
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary for the store."""
+        return {
+            "name": self.name,
+            "path": str(self.path),
+            "fingerprint": self.fingerprint.to_json(),
+            "dialect": self.dialect.to_json(),
+            "columns": list(self.columns),
+            "data_start": self.data_start,
+            "data_stop": self.data_stop,
+            "first_line": self.first_line,
+            "description": None if self.description is None else self.description.to_json(),
+            "made_of": None if self.made_of is None else dict(self.made_of),
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Part:
+        """The reverse of ``to_json``."""
+        described = stored["description"]
+        return cls(
+            name=stored["name"],
+            path=Path(stored["path"]),
+            fingerprint=Fingerprint.from_json(stored["fingerprint"]),
+            dialect=Dialect.from_json(stored["dialect"]),
+            columns=tuple(stored["columns"]),
+            data_start=stored["data_start"],
+            data_stop=stored["data_stop"],
+            first_line=stored["first_line"],
+            made_of=stored["made_of"],
+            description=None if described is None else Description.from_json(described),
+        )
 
 
 @dataclass(frozen=True)
@@ -115,6 +196,21 @@ class UploadPlan:
     names: str | None = None  # the rule by which the file's names became the columns'
     inferred: tuple[str, ...] = ()  # columns whose types are no one's wish and may be widened
     beginnings: int = 0  # how often the load has begun anew with wider types
+    origin: Mapping[str, Any] | None = None  # what the file was made of, if it is a spool
+    source_column: str | None = None
+    source_name: str = ""  # what the source column says of each row
+    parts: tuple[Part, ...] = ()  # several files, of which this plan is the sum
+    base: int = 0  # of one of several: where its first byte stands in the ledger
+
+    @property
+    def source(self) -> str:
+        """The source as it is shown."""
+        return str(self.path) if self.origin is None else str(self.origin["name"])
+
+    @property
+    def staged_columns(self) -> tuple[str, ...]:
+        """The table's columns: those of the source, and the one that says which source it was."""
+        return self.columns + (() if self.source_column is None else (self.source_column,))
 
     @property
     def grammar(self) -> Grammar:
@@ -144,6 +240,40 @@ class UploadPlan:
         if self.description is None:
             return {}
         return conversions(self.description, {name: self.types[name] for name in self.columns})
+
+    def with_origin(self, origin: Mapping[str, Any]) -> UploadPlan:
+        """The same plan, for a source that is made ready in the job itself."""
+        return replace(self, origin=origin)
+
+    def of_part(self, number: int) -> UploadPlan:
+        """The plan for one of several files alone, as if there were no other."""
+        part = self.parts[number]
+        return replace(
+            self,
+            path=part.path,
+            fingerprint=part.fingerprint,
+            dialect=part.dialect,
+            columns=part.columns,
+            data_start=part.data_start,
+            data_stop=part.data_stop,
+            first_line=part.first_line,
+            description=part.description,
+            source_name=part.name,
+            parts=(),
+            base=number * PART_BYTES,
+        )
+
+    def with_parts(self, parts: Sequence[Part]) -> UploadPlan:
+        """The same plan for these files; its size and its data are all of theirs together."""
+        lengths = [part.length for part in parts]
+        known = [length for length in lengths if length is not None]
+        return replace(
+            self,
+            parts=tuple(parts),
+            fingerprint=Fingerprint(sum(part.fingerprint.size for part in parts), 0, ""),
+            data_start=0,
+            data_stop=sum(known) if len(known) == len(lengths) else None,
+        )
 
     def with_end(self, data_stop: int) -> UploadPlan:
         """The same plan, now that it is known where the data end."""
@@ -178,6 +308,10 @@ class UploadPlan:
             "on_error": self.on_error,
             "max_rejects": self.max_rejects,
             "notes": list(self.notes),
+            "origin": None if self.origin is None else dict(self.origin),
+            "source_column": self.source_column,
+            "source_name": self.source_name,
+            "parts": [part.to_json() for part in self.parts],
             "names": self.names,
             "inferred": list(self.inferred),
             "beginnings": self.beginnings,
@@ -204,6 +338,10 @@ class UploadPlan:
             on_error=stored.get("on_error", "stop"),
             max_rejects=stored.get("max_rejects"),
             notes=tuple(stored.get("notes", ())),
+            origin=stored.get("origin"),
+            source_column=stored.get("source_column"),
+            source_name=stored.get("source_name", ""),
+            parts=tuple(map(Part.from_json, stored.get("parts", ()))),
             names=stored.get("names"),
             inferred=tuple(stored.get("inferred", ())),
             beginnings=stored.get("beginnings", 0),
@@ -233,17 +371,43 @@ def make_plan(
         keeps_rejects=options.on_error == "reject",
         needs_types=options.types != "text",
     )
-    for column in reading.columns:
-        if column in SYSTEM_COLUMNS:
-            raise SourceError(
-                f"{path}: no column of a table can be called {column!r}, as each has a system "
-                f'column of this name; names="snake" makes it {column}_',
-                path=path,
-                column=column,
+    plan = settled_plan(connection, options, target, path, fingerprint, reading)
+    spec = JobSpec(
+        key=options.key(target),
+        kind=KIND,
+        name=f"{path.name} → {target.table}",
+        source=str(path),
+        target=str(target),
+        options=options.to_json(),
+        plan=plan.to_json(),
+        total=None if plan.data_stop is None else plan.data_stop - plan.data_start,
+    )
+    return spec, plan
+
+
+def settled_plan(
+    connection: Connection,
+    options: UploadOptions,
+    target: TableName,
+    path: Path,
+    fingerprint: Fingerprint,
+    reading: Reading,
+) -> UploadPlan:
+    """The plan for a source of which it is known how it is read."""
+    columns = reading.columns
+    if options.source_column is not None:
+        if options.source_column in columns:
+            raise OptionError(
+                f"source_column: the source has a column {options.source_column!r} of its own; "
+                "give another name"
             )
-    existing = tables.check_target(connection, target, reading.columns, options.if_exists)
+        columns = (*columns, options.source_column)
+    _refuse_system_columns(path, columns)
+    existing = tables.check_target(connection, target, columns, options.if_exists)
     types = _types(connection, options, reading, target, existing)
     given = _given_types(options, reading)
+    if options.source_column is not None:
+        types.setdefault(options.source_column, "text")
     plan = UploadPlan(
         path=path,
         fingerprint=fingerprint,
@@ -259,22 +423,33 @@ def make_plan(
         on_error=options.on_error,
         max_rejects=options.max_rejects,
         notes=reading.notes,
+        source_column=options.source_column,
+        source_name=path.name,
         names=options.names,
-        inferred=() if existing else tuple(name for name in reading.columns if name not in given),
+        inferred=tuple(name for name in reading.columns if name not in given)
+        if reading.is_guessed and not existing
+        else (),
     )
-    if plan.description is not None:  # a conversion of values may need records written anew
-        plan = replace(plan, dialect=plan.grammar.output)
-    spec = JobSpec(
-        key=options.key(target),
-        kind=KIND,
-        name=f"{path.name} → {target.table}",
-        source=str(path),
-        target=str(target),
-        options=options.to_json(),
-        plan=plan.to_json(),
-        total=None if plan.data_stop is None else plan.data_stop - plan.data_start,
-    )
-    return spec, plan
+    return replace(plan, dialect=dialect_of(plan, reading))
+
+
+def _refuse_system_columns(path: Path, columns: Sequence[str]) -> None:
+    for column in columns:
+        if column in SYSTEM_COLUMNS:
+            raise SourceError(
+                f"{path}: no column of a table can be called {column!r}, as each has a system "
+                f'column of this name; names="snake" makes it {column}_',
+                path=path,
+                column=column,
+            )
+
+
+def dialect_of(plan: UploadPlan, reading: Reading) -> Dialect:
+    """What COPY is told of a source that is read so."""
+    if reading.description is None:
+        return reading.dialect
+    # A conversion of values may need records written anew.
+    return replace(plan, columns=reading.columns, description=reading.description).grammar.output
 
 
 def _types(
@@ -314,6 +489,11 @@ def _check_max_rejects(number: float | None, on_error: str) -> None:
         raise OptionError(
             f"max_rejects={number!r} is no fraction of all rows; write a whole number of rows"
         )
+
+
+def _check_source_column(name: str | None) -> None:
+    if name is not None and (not isinstance(name, str) or not name.strip() or len(name) > 63):
+        raise OptionError(f"source_column must be True or the name of the column, not {name!r}")
 
 
 def resolve_target(connection: Connection, table: str) -> TableName:

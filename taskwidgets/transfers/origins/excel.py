@@ -1,0 +1,216 @@
+"""A sheet of an Excel workbook, read row by row in bounded memory.
+
+Why openpyxl: it streams a sheet, and tells whole numbers, dates and errors apart. The faster
+readers keep the whole sheet in memory, and know one kind of number.
+"""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import warnings
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from taskwidgets.errors import OptionError, SourceError
+from taskwidgets.runtime.run import Run
+from taskwidgets.transfers.origins.extras import extra
+from taskwidgets.transfers.origins.names import table_names
+from taskwidgets.transfers.origins.spool import Contents, Spool, TableWriter, check_wish
+from taskwidgets.transfers.origins.texts import NULL, WRITERS, kind_of, quoted, type_of_kinds
+
+__all__ = ["excel_head", "spool_excel"]
+
+CHUNK_ROWS = 1000
+HEAD_ROWS = 1000  # that tell the types in a preview
+LOOKED_AT = 50  # rows, to see how wide the table is and where it begins
+NEARLY_AS_WIDE = 0.6  # of that, a header at least
+
+Row = list[Any]
+
+
+def spool_excel(
+    run: Run, spool: Spool, path: Path, sheet: str | int | None, *, header: bool
+) -> Contents:
+    """Write the sheet as the spool's table."""
+    book = _opened(path)
+    try:
+        chosen = _sheet(book, path, sheet)
+        total = chosen.max_row
+        run.meter.set(done=0, rows=0, total=total, unit="rows")
+        table = _Table(path, chosen, header=header)
+        writer = TableWriter(run, spool, table.names)
+        try:
+            while rows := list(itertools.islice(table.rows(), CHUNK_ROWS)):
+                check_wish(run)
+                writer.write(list(zip(*rows, strict=True)))
+                run.meter.add(len(rows))
+            others = [name for name in book.sheetnames if name != chosen.title]
+            notes = (*table.notes(), *_others(others))
+            contents = Contents(table.types, writer.rows, notes, {"empty": table.empty})
+            writer.finish()
+        finally:
+            writer.close()
+    finally:
+        book.close()
+    return contents
+
+
+def excel_head(
+    path: Path, sheet: str | int | None, rows: int, *, header: bool, full: bool
+) -> tuple[dict[str, str], list[list[str]], int | None]:
+    """(types by column, the first rows as texts of COPY, how many rows there are).
+
+    As far as the first rows tell, unless ``full``; their number is None then.
+    """
+    book = _opened(path)
+    try:
+        table = _Table(path, _sheet(book, path, sheet), header=header)
+        left = table.rows()
+        head = list(itertools.islice(left, rows))
+        more = sum(1 for _ in (left if full else itertools.islice(left, HEAD_ROWS)))
+        whole = full or more < HEAD_ROWS
+        return table.types, head, len(head) + more if whole else None
+    finally:
+        book.close()
+
+
+def _opened(path: Path) -> Any:
+    openpyxl = extra("openpyxl", f"{path} is an Excel workbook")
+    # What it does not know of a workbook, such as rules for input, is no part of the table.
+    warnings.filterwarnings("ignore", category=UserWarning, module="openpyxl")
+    try:
+        return openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise SourceError(
+            f"{path} is an Excel workbook that cannot be read: {error}", path=path
+        ) from error
+
+
+def _sheet(book: Any, path: Path, sheet: str | int | None) -> Any:
+    names = [one.title for one in book.worksheets]
+    if not names:
+        raise SourceError(f"{path} has no sheet with cells", path=path)
+    if sheet is None:
+        return book.worksheets[0]
+    if isinstance(sheet, int) and 1 <= sheet <= len(names):
+        return book.worksheets[sheet - 1]
+    if sheet in names:
+        return book.worksheets[names.index(str(sheet))]
+    raise OptionError(f"{path} has no sheet {sheet!r}; it has {', '.join(map(repr, names))}")
+
+
+def _others(names: Sequence[str]) -> list[str]:
+    if not names:
+        return []
+    return ["other sheets were left out: " + ", ".join(map(repr, names))]
+
+
+class _Table:
+    """The table in a sheet: where it begins, what its columns are called, its rows as texts."""
+
+    def __init__(self, path: Path, sheet: Any, *, header: bool) -> None:
+        self._errors = self._beyond = self._above = 0
+        self._cells = self._read(sheet)
+        head = list(itertools.islice(self._cells, LOOKED_AT))
+        if not head:
+            raise SourceError(f"{path}, sheet {sheet.title}: is empty", path=path)
+        widest = max(map(_count, head))
+        first = next(
+            number for number, row in enumerate(head) if _count(row) >= NEARLY_AS_WIDE * widest
+        )
+        self._above = first
+        width = max(map(len, head[first:]))
+        labels = [""] * width
+        if header:
+            labels = [_label(value) for value in head[first]]
+            # Cells beside the header belong to the table where most rows have one.
+            extra_cells = [row for row in head[first + 1 :] if len(row) > len(labels)]
+            if len(extra_cells) * 2 > len(head) - first - 1:
+                labels += [""] * (width - len(labels))
+            first += 1
+        self.names, self._renamed = table_names(labels, path)
+        self._kinds: list[set[str]] = [set() for _ in self.names]
+        self._left = itertools.chain(head[first:], self._cells)
+
+    @property
+    def types(self) -> dict[str, str]:
+        """Each column's type, by the rows that were read so far."""
+        return {name: _type(kinds) for name, kinds in zip(self.names, self._kinds, strict=True)}
+
+    @property
+    def empty(self) -> list[str]:
+        """The columns without a value, as far as it is read."""
+        return [name for name, kinds in zip(self.names, self._kinds, strict=True) if not kinds]
+
+    def rows(self) -> Iterator[list[str]]:
+        """The rows that are left."""
+        width = len(self.names)
+        for row in self._left:
+            self._beyond += sum(value is not None for value in row[width:])
+            yield [
+                self._text(place, row[place] if place < len(row) else None)
+                for place in range(width)
+            ]
+
+    def notes(self) -> list[str]:
+        """What a reader of the receipt should know."""
+        notes = list(self._renamed)
+        if self._above:
+            many = "1 row" if self._above == 1 else f"{self._above} rows"
+            notes.append(f"{many} above the table were left out")
+        if self._beyond:
+            notes.append(f"{self._beyond:,} cells beside the table, without a header, left out")
+        if self._errors:
+            notes.append(f"{self._errors:,} cells hold the error of a formula, and are NULL")
+        return notes
+
+    def _read(self, sheet: Any) -> Iterator[Row]:
+        """The rows that are not blank, as far as they reach."""
+        for cells in sheet.iter_rows():
+            row = [self._value(cell) for cell in cells]
+            while row and row[-1] is None:
+                row.pop()
+            if row:
+                yield row
+
+    def _value(self, cell: Any) -> Any:
+        value = cell.value
+        if isinstance(value, str) and value.startswith("#") and cell.data_type == "e":
+            self._errors += 1
+            return None
+        return value
+
+    def _text(self, place: int, value: Any) -> str:
+        """In quotes, as the column's type is known only at the end: COPY takes numbers so too."""
+        if value is None:
+            return NULL
+        kind = kind_of(value)
+        if kind == "timestamp" and value.time() == datetime.time():
+            kind = "midnight"
+        self._kinds[place].add(kind)
+        if kind == "interval":
+            return quoted(WRITERS["interval"](value))
+        if kind == "boolean":
+            return quoted("true" if value else "false")
+        if kind in ("timestamp", "midnight"):
+            return quoted(value.isoformat(sep=" "))
+        return quoted(repr(value) if kind == "float" else str(value))
+
+
+def _type(kinds: set[str]) -> str:
+    if kinds == {"midnight"}:
+        return "date"  # Excel has moments only; a column without a time of day is one of days
+    return type_of_kinds({"timestamp" if kind == "midnight" else kind for kind in kinds})[0]
+
+
+def _count(row: Row) -> int:
+    return sum(value is not None for value in row)
+
+
+def _label(value: Any) -> str:
+    if isinstance(value, datetime.datetime) and value.time() == datetime.time():
+        return value.date().isoformat()
+    return "" if value is None else str(value).strip()
