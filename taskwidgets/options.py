@@ -108,6 +108,10 @@ def _header(text: str) -> bool | int:
         raise ValueError("it is yes, no, or the number of header rows") from None
 
 
+def _sheet(text: str) -> str | int:
+    return int(text) if text.isdecimal() else text
+
+
 def _rate(text: str) -> float:
     found = re.fullmatch(r"([\d.]+(?:e\d+)?)\s*([kmg]?b?)(?:/s)?", text.strip().lower())
     if found and found[2] in ("k", "m", "g"):
@@ -171,6 +175,8 @@ _HOW_MANY = [
 ]
 _NAMES = Option("names", "snake: lower case column names that need no quotes in SQL.",
                 _choice("snake"), "HOW", choices=("snake",))  # fmt: skip
+_SHEET = Option("sheet", "Of an Excel workbook: the sheet's name, or its number from 1 on.",
+                _sheet, "SHEET")  # fmt: skip
 _AGAIN = Option("again", "Start over, also when the same job is there already.", None)
 
 # How a file is written; what is not given is found out.
@@ -203,6 +209,9 @@ UPLOAD = (
     Option("types", "A column's Postgres type, as in amount=numeric(10,2), which may be given "
            "again; or text for all.", _types, "COLUMN=TYPE", many=True),
     _NAMES,
+    Option("source_column", "A column of this name says of each row which file it came from.",
+           str, "NAME"),
+    _SHEET,
     *_WRITTEN,
     *_HOW_MANY,
     _AGAIN,
@@ -226,6 +235,7 @@ PREVIEW = (
     Option("rows", "How many rows to show.", _whole, "N"),
     Option("full", "Read all of the file, for exact types and the number of rows.", None),
     _NAMES,
+    _SHEET,
     *_WRITTEN,
 )
 

@@ -160,20 +160,20 @@ def test_completion(kernel, csv_file, look, tmp_path):
     # Before there is a connection, a key press makes none.
     assert "%upload flights.csv flights_2013" not in kernel.complete("%upload flights.csv fli")
     kernel.good("import taskwidgets as tw; tw.connect()")
-    assert kernel.complete("%upload fl") == ["%upload flights.csv"]
+    assert "%upload flights.csv" in kernel.complete("%upload fl")
     assert "%upload ./folder/" in kernel.complete("%upload ./fo")
     assert "%upload it is.csv" not in kernel.complete("%upload ")
     tables = "%upload flights.csv "
-    assert set(kernel.complete(tables)) == {
+    assert set(kernel.complete(tables)) >= {  # and, of jedi, what Python would have there
         f"{tables}flights_2013", f"{tables}s.flights_2014", f'{tables}"Big"'
     }  # fmt: skip
-    assert kernel.complete(f"{tables}s.fl") == [f"{tables}s.flights_2014"]
-    assert kernel.complete(f"{tables}t --if-ex") == [f"{tables}t --if-exists "]
-    assert kernel.complete(f"{tables}t --if-exists rep") == [f"{tables}t --if-exists replace"]
-    assert kernel.complete("x = 3\n%download fli") == ["x = 3\n%download flights_2013"]
-    assert kernel.complete("%download flights_2013 fl") == ["%download flights_2013 flights.csv"]
-    assert kernel.complete("%%download fl") == ["%%download flights.csv"]
-    assert kernel.complete("job = %upload fl") == ["job = %upload flights.csv"]
+    assert f"{tables}s.flights_2014" in kernel.complete(f"{tables}s.fl")
+    assert f"{tables}t --if-exists " in kernel.complete(f"{tables}t --if-ex")
+    assert f"{tables}t --if-exists replace" in kernel.complete(f"{tables}t --if-exists rep")
+    assert "x = 3\n%download flights_2013" in kernel.complete("x = 3\n%download fli")
+    assert "%download flights_2013 flights.csv" in kernel.complete("%download flights_2013 fl")
+    assert "%%download flights.csv" in kernel.complete("%%download fl")
+    assert "job = %upload flights.csv" in kernel.complete("job = %upload fl")
     assert "%jobs interrupted" in kernel.complete("%jobs inter")
 
 
@@ -181,7 +181,7 @@ def test_completion_does_not_wait_for_a_database(kernel, look):
     """Where the database does not answer, the names of the last time are offered."""
     look("CREATE TABLE flights (a int)")
     kernel.good("import taskwidgets as tw; tw.connect()")
-    assert kernel.complete("%download fl") == ["%download flights"]
+    assert "%download flights" in kernel.complete("%download fl")
     # From here on, no connection comes out of the pool: all are taken.
     kernel.good(
         "taken = []\n"
@@ -189,5 +189,5 @@ def test_completion_does_not_wait_for_a_database(kernel, look):
         "while pool.checkedout() < pool.size() + pool._max_overflow:\n"
         "    taken.append(tw.connect().engine.connect())"
     )
-    assert kernel.complete("%download fl") == ["%download flights"]
+    assert "%download flights" in kernel.complete("%download fl")
     kernel.good("for one in taken: one.close()")

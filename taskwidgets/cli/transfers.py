@@ -23,7 +23,14 @@ __all__ = ["download", "preview", "upload"]
 @guarded
 @takes(UPLOAD)
 def upload(
-    source: Annotated[str, typer.Argument(metavar="FILE", help="The file.", show_default=False)],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="The file, a pattern in quotes ('data/*.csv'), or a URL.",
+            show_default=False,
+        ),
+    ],
     table: Annotated[
         str,
         typer.Argument(

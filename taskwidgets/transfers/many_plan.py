@@ -196,4 +196,5 @@ def _light(
         inferred=dict(reading.inferred) if inferred is None else inferred,
         notes=notes,
         header=reading.header,
+        is_guessed=False,  # a wider type would be every file's
     )

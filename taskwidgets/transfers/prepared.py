@@ -146,6 +146,7 @@ class PreparedUpload:
         """Make ready what is not, then load; the spool goes when all is in."""
         try:
             plan = self._planned(run)
+            self._keep(run, plan)
             kind = ManyUpload if plan.parts else Upload
             receipt = kind(self._store, plan, run.job_id, self._workers).run(run)
         except SourceError as fault:
@@ -216,10 +217,7 @@ class PreparedUpload:
                     _, contents = self._spooled_part(run, options, number, path, kind)
                     made_of = {**contents.facts, "path": str(path)}
                     parts[number] = replace(part, made_of=made_of)
-            settled = plan.with_parts(parts)
-            if settled.parts != plan.parts:
-                self._keep(run, settled)
-            return settled
+            return plan.with_parts(parts)
 
         def breathe(words: str) -> None:
             check_wish(run)
@@ -231,14 +229,7 @@ class PreparedUpload:
         reach("before the files")
         make = plan_files(options, self._origin, breathe, spooled)
         run.say("")
-        return self._settle(run, make, self._origin)
-
-    def _keep(self, run: Run, plan: UploadPlan) -> None:
-        def act() -> None:
-            with self._store.in_transaction() as connection:
-                self._store.change_plan(connection, run.claim, plan.to_json())
-
-        self._store.database.patiently(act, run.say)
+        return self._settle(run, make)
 
     def _spooled_part(
         self, run: Run, options: UploadOptions, number: int, path: Path, kind: str
@@ -336,12 +327,10 @@ class PreparedUpload:
             plan = settled_plan(connection, options, target, path, fingerprint, reading)
             return replace(plan, source_name=str(facts["name"]), notes=(*plan.notes, *notes))
 
-        return self._settle(run, make, origin)
+        return self._settle(run, make).with_origin(origin.to_json())
 
-    def _settle(
-        self, run: Run, make: Callable[[Connection, TableName], UploadPlan], origin: Origin
-    ) -> UploadPlan:
-        """Plan and staging table, in one transaction, once; what it is made of may be newer."""
+    def _settle(self, run: Run, make: Callable[[Connection, TableName], UploadPlan]) -> UploadPlan:
+        """Plan and staging table, in one transaction, once."""
         found: list[UploadPlan] = []
 
         def act() -> None:
@@ -349,13 +338,10 @@ class PreparedUpload:
                 self._store.lock(connection, run.claim)
                 stored = self._store.record(run.job_id).spec.plan
                 if "fingerprint" in stored:  # before, by whatever process
-                    known = UploadPlan.from_json(stored).with_origin(origin.to_json())
-                    if known.to_json() != stored:
-                        self._store.change_plan(connection, run.claim, known.to_json())
-                    found[:] = [known]
+                    found[:] = [UploadPlan.from_json(stored)]
                     return
                 plan = make(connection, TableName(*stored["target"]))
-                plan = plan.with_origin(origin.to_json())
+                plan = plan.with_origin(self._origin.to_json())
                 self._store.change_plan(connection, run.claim, plan.to_json())
                 tables.create_staging(
                     connection,
@@ -369,6 +355,16 @@ class PreparedUpload:
 
         self._store.database.patiently(act, run.say)
         return found[0]
+
+    def _keep(self, run: Run, plan: UploadPlan) -> None:
+        """What was found out of the source belongs to the plan, which every resume reads anew."""
+
+        def act() -> None:
+            with self._store.in_transaction() as connection:
+                if self._store.plan(connection, run.claim) != plan.to_json():
+                    self._store.change_plan(connection, run.claim, plan.to_json())
+
+        self._store.database.patiently(act, run.say)
 
     def _record(self) -> JobRecord:
         found: list[JobRecord] = []

@@ -44,7 +44,8 @@ class Reading:
     stands. ``data_start``, ``data_stop`` are positions in bytes, the latter None where only
     reading will tell; ``first_line`` is the physical line of the first record. ``notes`` are for
     the receipt: what was left out, renamed, decided. ``header`` are the columns' names as they
-    stand in the file.
+    stand in the file. ``is_guessed``: the types come from a sample, and later values may need
+    wider ones.
     """
 
     dialect: Dialect
@@ -55,9 +56,9 @@ class Reading:
     description: Description | None
     inferred: Mapping[str, str]
     notes: tuple[str, ...] = ()
-    is_inferred: bool = True  # else the types are the source's own
     sample: Sample | None = None  # what the types were inferred from, where they were
     header: tuple[str, ...] = ()
+    is_guessed: bool = True
 
 
 def find_reading(
@@ -117,7 +118,7 @@ def spool_reading(
         inferred=dict(zip(columns, types.values(), strict=True)),
         notes=tuple(_renaming(renamed(header, columns))),
         header=header,
-        is_inferred=False,
+        is_guessed=False,
     )
 
 

@@ -149,19 +149,23 @@ class Segments(Generic[SegmentT]):
             # for the disk, and with it for all that was written before it. On two cores this is a
             # fifth of the time. (LOCAL: behind a pooler, the session is soon somebody else's.)
             connection.execute(text("SET LOCAL synchronous_commit = off"))
-            if self._plan.source_column is not None:
-                tables.name_source(connection, self._plan.source_name)
             reach("before the rows")
-            checkpoint = self.load(connection, batch)
-            if base := self._plan.base:
-                checkpoint = replace(
-                    checkpoint, start=base + checkpoint.start, stop=base + checkpoint.stop
-                )
-            if not checkpoints.record(connection, self._run.claim, checkpoint):
-                raise self._store.fenced(self._run.claim)
+            checkpoint = self._load_named(connection, batch)
+            self._record(connection, checkpoint)
             reach("after the rows")
         reach("after the checkpoint")
         self._pace.took(len(batch.data), time.monotonic() - began)
+
+    def _load_named(self, connection: Connection, batch: SegmentT) -> Checkpoint:
+        if self._plan.source_column is not None:
+            tables.name_source(connection, self._plan.source_name)
+        return self.load(connection, batch)
+
+    def _record(self, connection: Connection, checkpoint: Checkpoint) -> None:
+        base = self._plan.base
+        placed = replace(checkpoint, start=base + checkpoint.start, stop=base + checkpoint.stop)
+        if not checkpoints.record(connection, self._run.claim, placed):
+            raise self._store.fenced(self._run.claim)
 
     def _widen(self, connection: Connection, batch: SegmentT, found: Misfits) -> None:
         """Load the segment and widen what does not take it; or begin anew."""
@@ -180,17 +184,13 @@ class Segments(Generic[SegmentT]):
             # knows of the plan must not be ahead of the server's, should that crash.
             with connection.begin():
                 widening.apply(connection, self._staging)
-                if before.source_column is not None:
-                    tables.name_source(connection, before.source_name)
                 checkpoint = None
                 if widening.exact:
                     self.use(widening.new)
-                    checkpoint = self.load(connection, batch)
+                    checkpoint = self._load_named(connection, batch)
                 widening.record(connection, self._store, self._run)
-                if checkpoint is not None and not checkpoints.record(
-                    connection, self._run.claim, checkpoint
-                ):
-                    raise self._store.fenced(self._run.claim)
+                if checkpoint is not None:
+                    self._record(connection, checkpoint)
                 reach("while widening")
         except BaseException:
             self.use(before)

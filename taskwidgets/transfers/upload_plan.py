@@ -261,7 +261,6 @@ class UploadPlan:
             source_name=part.name,
             parts=(),
             base=number * PART_BYTES,
-            inferred=(),  # what one file's load widened would not be known to the others'
         )
 
     def with_parts(self, parts: Sequence[Part]) -> UploadPlan:
@@ -406,9 +405,9 @@ def settled_plan(
     _refuse_system_columns(path, columns)
     existing = tables.check_target(connection, target, columns, options.if_exists)
     types = _types(connection, options, reading, target, existing)
+    given = _given_types(options, reading)
     if options.source_column is not None:
         types.setdefault(options.source_column, "text")
-    given = _given_types(options, reading)
     plan = UploadPlan(
         path=path,
         fingerprint=fingerprint,
@@ -427,9 +426,9 @@ def settled_plan(
         source_column=options.source_column,
         source_name=path.name,
         names=options.names,
-        inferred=()
-        if existing or not reading.is_inferred
-        else tuple(name for name in reading.columns if name not in given),
+        inferred=tuple(name for name in reading.columns if name not in given)
+        if reading.is_guessed and not existing
+        else (),
     )
     return replace(plan, dialect=dialect_of(plan, reading))
 

@@ -217,10 +217,15 @@ def test_names_stay_text(run, csv_file, look):
 @pytest.mark.parametrize(
     ("function", "options", "beside"),
     [
-        (tw.upload, UPLOAD, {"source", "table", "workspace", "reading"}),
-        (tw.download, DOWNLOAD, {"source", "path", "workspace"}),
+        # No kernel hands a command's job over, and no secret is to be seen in a list of processes.
+        (
+            tw.upload,
+            UPLOAD,
+            {"source", "table", "storage_options", "where", "workspace", "reading"},
+        ),
+        (tw.download, DOWNLOAD, {"source", "path", "where", "workspace"}),
         (tw.preview, PREVIEW, {"source"}),
-        (tw.resume, RESUME, {"job_id", "workspace"}),
+        (tw.resume, RESUME, {"job_id", "where", "workspace"}),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

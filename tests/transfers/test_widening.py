@@ -44,7 +44,7 @@ CELL = """
     pace.SMALLEST_BATCH = pace.LARGEST_BATCH = 1500
     sample._SPREAD_BLOCKS = 2
     records = reading.sample_records
-    reading.sample_records = lambda *args: records(*args[:3], budget_bytes=1200)
+    reading.sample_records = lambda *args: records(*args[:3], 1200)
     sys.modules["taskwidgets.tabular.detect"]._MOST_ROWS = 20
     ws = tw.Workspace(sys.argv[1])
     job = ws.upload(sys.argv[2], "t", on_error=sys.argv[3], workers=2)
@@ -61,9 +61,7 @@ def small(monkeypatch):
     monkeypatch.setattr(sample, "_SPREAD_BLOCKS", 2)
     monkeypatch.setattr(pace, "SMALLEST_BATCH", 1500)
     monkeypatch.setattr(pace, "LARGEST_BATCH", 1500)
-    monkeypatch.setattr(
-        reading, "sample_records", lambda *args: records(*args[:3], budget_bytes=1200)
-    )
+    monkeypatch.setattr(reading, "sample_records", lambda *args: records(*args[:3], 1200))
     monkeypatch.setattr(sys.modules["taskwidgets.tabular.detect"], "_MOST_ROWS", 20)
 
 
