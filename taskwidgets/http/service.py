@@ -213,7 +213,13 @@ class Service:
     @staticmethod
     def _check_path(record: JobRecord, files: Files) -> None:
         spec = record.spec
-        files.check(spec.source if PATH_OF[spec.kind] == "source" else spec.target)
+        origin = spec.plan.get("origin")
+        if origin is not None:  # several files, or one that is no delimited text, or none at all
+            facts = origin["facts"]
+            for path in facts.get("paths", [facts["path"]] if "path" in facts else []):
+                files.check(path)
+        else:
+            files.check(spec.source if PATH_OF[spec.kind] == "source" else spec.target)
 
     def _agreed(self, job_id: int, kind: str) -> tuple[Job, JobRecord]:
         """A job's handle, once it has heard what the database has.

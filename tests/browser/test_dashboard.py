@@ -113,7 +113,7 @@ def test_a_job_of_another_kernel_is_seen_to_progress(
         seen.add(board.percent(first))
         return len(seen) >= 4
 
-    here.lab.wait(risen, "the other kernel's job rises in the list")
+    here.lab.wait(risen, "the other kernel's job rises in the list", 60.0)
     assert min(seen) >= begun
     board.wait_state(first, "completed")
     here.lab.wait(lambda: "2 jobs, as of" in board.still.inner_text(), "the still table is there")

@@ -122,7 +122,7 @@ def test_links_within_the_root_are_followed(server: JupyterServer, rows_file):
 
 
 def test_a_job_with_a_file_outside_is_seen_but_not_run(
-    server: JupyterServer, outside, elsewhere, numbers_table
+    server: JupyterServer, outside, elsewhere, numbers_table, rows_file
 ):
     """A kernel's job on a file outside is listed without its path, and not touched from here."""
     job = elsewhere.upload(outside / "secret.csv", "by_kernel", types={"a": "integer"})
@@ -130,6 +130,13 @@ def test_a_job_with_a_file_outside_is_seen_but_not_run(
     shown = server.job(job.id)
     assert (shown["source"], shown["state"]) == (None, "failed")
     refused = server.post("upload/resume", {"job_id": job.id})
+    assert (refused.status, refused.error["code"]) == (403, "outside_root")
+
+    rows_file("inside.csv", 5)
+    both = [server.root / "inside.csv", outside / "secret.csv"]
+    several = elsewhere.upload(both, "by_kernel_too")
+    wait_until(lambda: str(several.state) == "failed")  # they have other columns
+    refused = server.post("upload/resume", {"job_id": several.id})
     assert (refused.status, refused.error["code"]) == (403, "outside_root")
 
     table = numbers_table("kept_outside", 30_000)
