@@ -24,6 +24,7 @@ from taskwidgets.tabular.grammar import Grammar
 from taskwidgets.tabular.misfits import find_misfits
 from taskwidgets.tabular.pieces import Cutter, PiecedSegment
 from taskwidgets.tabular.repair import Fault
+from taskwidgets.transfers.common import Common
 from taskwidgets.transfers.faults import stopping_error
 from taskwidgets.transfers.names import TableName
 from taskwidgets.transfers.segment_batches import Follower, Segments, copy_statement
@@ -47,11 +48,13 @@ class LenientSegments(Segments[PiecedSegment]):
         staging: TableName,
         cutter: Cutter,
         digest: Follower,
+        common: Common | None = None,
+        part: int | None = None,
     ) -> None:
         self._cutter = cutter
         self._counted: dict[int, tuple[int, int]] = {}  # by segment: rows, rejects
         self._counted_lock = threading.Lock()
-        super().__init__(run, store, plan, staging, cutter, digest)
+        super().__init__(run, store, plan, staging, cutter, digest, common, part)
 
     def use(self, plan: UploadPlan) -> None:
         """Load by this plan from now on."""

@@ -23,6 +23,7 @@ from taskwidgets.tabular.pieces import Cutter
 from taskwidgets.tabular.segments import SegmentReader
 from taskwidgets.tabular.source import check_readable
 from taskwidgets.tabular.stream import Stream, open_stream
+from taskwidgets.transfers.common import Common
 from taskwidgets.transfers.crew import Session
 from taskwidgets.transfers.digest import FileDigest, JoinedFiles
 from taskwidgets.transfers.lenient_batches import LenientSegments
@@ -61,6 +62,8 @@ class ManyUpload(Upload):
             self._crew(run, parts, workers).work()
             ends = parts.ends
         if ends:
+            self._refresh(run)
+            plan = self._plan
             self._plan = plan.with_parts(
                 [
                     replace(part, data_stop=ends[number]) if number in ends else part
@@ -196,7 +199,7 @@ class _Parts:
         self._lock = threading.Lock()
         self._current: _Part | None = None
         self._opened: list[_Part] = []
-        self._sample: Segments[Any] | None = None  # from which the others have pace and buffers
+        self._common = Common(run, plan)
         self._said_at = 0.0
         self.ends: dict[int, int] = {}  # of files of which only reading told it
 
@@ -244,7 +247,7 @@ class _Parts:
     # ------------------------------------------------------------------ inside
 
     def _begin(self, number: int, gaps: list[Gap]) -> _Part:
-        plan = self._plan.of_part(number)
+        plan = self._common.plan.of_part(number)
         self._say(number, plan)
         self._digest.allow(self._before[number])
         follower = _Follower(self._digest, self._before[number])
@@ -259,7 +262,10 @@ class _Parts:
                 reader = opened.enter_context(
                     SegmentReader(plan.path, plan.dialect, plan.data_start, plan.size, bounded)
                 )
-                made = StrictSegments(self._run, self._store, plan, self._staging, reader, follower)
+                made = StrictSegments(
+                    self._run, self._store, plan, self._staging, reader, follower,
+                    self._common, number,
+                )  # fmt: skip
             else:
                 stream = opened.enter_context(open_stream(plan.path, plan.description))
                 cutter = Cutter(
@@ -273,11 +279,9 @@ class _Parts:
                 if stream.size is None:  # unpacked: no position tells how much of it is read
                     follower.allow(plan.size)
                 made = LenientSegments(
-                    self._run, self._store, plan, self._staging, cutter, follower
-                )
-            if self._sample is not None:
-                made.share(self._sample)
-            self._sample = made
+                    self._run, self._store, plan, self._staging, cutter, follower,
+                    self._common, number,
+                )  # fmt: skip
             part = _Part(number, made, stream)
             part.open = opened.pop_all()
         self._opened.append(part)
@@ -298,6 +302,7 @@ class _Parts:
             part.held -= 1
             if not part.held and self._current is not part and part in self._opened:
                 self._opened.remove(part)
+                self._common.leave(part.task)
                 part.open.close()
 
     def _say(self, number: int, plan: UploadPlan) -> None:

@@ -93,10 +93,11 @@ def plan_files(
         notes += [f"{name}: {note}" for note in reading.notes]
         readings.append((fingerprint, _light(reading)))
     first = readings[0][1]
+    is_guessed = not known  # else some files say what their types are
     if rows:
         known.append(infer_types(Sample(rows, whole=whole), first.columns))
     types = joined_types(known)
-    together = _light(first, inferred=types, notes=tuple(notes[:MOST_NOTES]))
+    together = _light(first, inferred=types, notes=tuple(notes[:MOST_NOTES]), is_guessed=is_guessed)
 
     def make(connection: Connection, target: TableName) -> UploadPlan:
         plan = settled_plan(connection, options, target, places[0], readings[0][0], together)
@@ -183,7 +184,11 @@ def _in_order(reading: Reading, columns: Sequence[str], most_bytes: int) -> list
 
 
 def _light(
-    reading: Reading, inferred: dict[str, str] | None = None, notes: tuple[str, ...] = ()
+    reading: Reading,
+    inferred: dict[str, str] | None = None,
+    notes: tuple[str, ...] = (),
+    *,
+    is_guessed: bool = True,
 ) -> Reading:
     """The reading without its sample: of a thousand files, that would be too much to keep."""
     return Reading(
@@ -196,5 +201,5 @@ def _light(
         inferred=dict(reading.inferred) if inferred is None else inferred,
         notes=notes,
         header=reading.header,
-        is_guessed=False,  # a wider type would be every file's
+        is_guessed=is_guessed,
     )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from dataclasses import replace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import psycopg2
 from psycopg2 import sql
@@ -21,11 +20,11 @@ from taskwidgets.tabular.misfits import Misfit, find_misfits
 from taskwidgets.tabular.screening import Screen
 from taskwidgets.tabular.segments import Segment, SegmentReader
 from taskwidgets.transfers import tables
+from taskwidgets.transfers.common import Common
 from taskwidgets.transfers.crew import Session
 from taskwidgets.transfers.faults import NOT_OF_THE_TYPE, source_error, uncounted
-from taskwidgets.transfers.gate import Gate
 from taskwidgets.transfers.names import TableName
-from taskwidgets.transfers.pace import LARGEST_BATCH, Pace
+from taskwidgets.transfers.pace import LARGEST_BATCH
 from taskwidgets.transfers.upload_plan import UploadPlan
 from taskwidgets.transfers.widening import BegunAnew, Misfits, Widening, decide, widenable
 
@@ -73,6 +72,8 @@ class Segments(Generic[SegmentT]):
         staging: TableName,
         reader: Reader[SegmentT],
         digest: Follower,
+        common: Common | None = None,
+        part: int | None = None,
     ) -> None:
         self._run = run
         self._store = store
@@ -80,23 +81,19 @@ class Segments(Generic[SegmentT]):
         self._staging = staging
         self._reader = reader
         self._digest = digest
-        self._pace = Pace(run.control)
-        self._buffers = threading.local()
-        self._gate = Gate(run.control)
-        # Set while a transaction is under way that changes the plan: should its COMMIT be lost,
-        # only the store knows what holds.
-        self._is_unsure = False
-        self.use(plan)
+        self._part = part
+        self._common = Common(run, plan) if common is None else common
+        self._common.join(self)
+
+    def follow(self, plan: UploadPlan) -> None:
+        """Load by this plan of the whole job from now on; called while no batch is open."""
+        self.use(plan if self._part is None else plan.of_part(self._part))
 
     def use(self, plan: UploadPlan) -> None:
-        """Load by this plan from now on; called while no batch is open."""
+        """Load by this plan of one file."""
         self._plan = plan
         self._widenable = widenable(plan)
         self._screen = Screen(plan.dialect, len(plan.columns), self._widenable)
-
-    def share(self, other: Segments[Any]) -> None:
-        """Use what another has learnt of the pace, and its workers' buffers."""
-        self._pace, self._buffers = other._pace, other._buffers
 
     def load(self, connection: Connection, batch: SegmentT) -> Checkpoint:
         """Load the segment in the transaction that is open; what its checkpoint is to say.
@@ -106,7 +103,7 @@ class Segments(Generic[SegmentT]):
         raise NotImplementedError
 
     def take(self) -> SegmentT | None:
-        segment = self._reader.next(self._pace.batch_bytes(), self._buffer())
+        segment = self._reader.next(self._common.pace.batch_bytes(), self._buffer())
         if segment is not None:
             # Positions in an unpacked source say nothing of the file's own bytes.
             self._digest.allow(min(segment.stop, self._plan.size))
@@ -114,30 +111,32 @@ class Segments(Generic[SegmentT]):
 
     def _buffer(self) -> bytearray:
         """The calling worker's own: it holds one segment at a time, and a retry has the same."""
-        if not hasattr(self._buffers, "buffer"):
-            self._buffers.buffer = bytearray(LARGEST_BATCH)
-        buffer: bytearray = self._buffers.buffer
+        buffers = self._common.buffers
+        if not hasattr(buffers, "buffer"):
+            buffers.buffer = bytearray(LARGEST_BATCH)
+        buffer: bytearray = buffers.buffer
         return buffer
 
     def tool(self) -> Session:
         return Session(self._store.database)
 
     def carry(self, tool: Session, batch: SegmentT) -> None:
+        common = self._common
         while True:
             found: Misfits | None = None
-            with self._gate.shared():
-                plan = self._plan
-                if not self._is_unsure:
+            with common.gate.shared():
+                plan = common.plan
+                if not common.is_unsure:
                     try:
                         self._carry(tool.connection, batch)
                     except Misfits as misfits:
                         found = misfits
                     else:
                         return
-            with self._gate.alone():
-                if self._is_unsure:
+            with common.gate.alone():
+                if common.is_unsure:
                     self._look_again(tool.connection)
-                elif found is not None and self._plan is plan:  # else it is wider already
+                elif found is not None and common.plan is plan:  # else it is wider already
                     self._widen(tool.connection, batch, found)
                     return
 
@@ -154,7 +153,7 @@ class Segments(Generic[SegmentT]):
             self._record(connection, checkpoint)
             reach("after the rows")
         reach("after the checkpoint")
-        self._pace.took(len(batch.data), time.monotonic() - began)
+        self._common.pace.took(len(batch.data), time.monotonic() - began)
 
     def _load_named(self, connection: Connection, batch: SegmentT) -> Checkpoint:
         if self._plan.source_column is not None:
@@ -171,14 +170,14 @@ class Segments(Generic[SegmentT]):
         """Load the segment and widen what does not take it; or begin anew."""
         while True:
             try:
-                return self._load_widened(connection, batch, decide(self._plan, found))
+                widening = decide(self._common.plan, self._plan, found)
+                return self._load_widened(connection, batch, widening)
             except Misfits as more:  # with other types, other values may come to the fore
                 found = found.and_more(more)
 
     def _load_widened(self, connection: Connection, batch: SegmentT, widening: Widening) -> None:
-        before = self._plan
         self._run.say(next(iter(widening.changed.values())))
-        self._is_unsure = True
+        self._common.is_unsure = True
         try:
             # This COMMIT waits for the disk, unlike those of other segments: what this process
             # knows of the plan must not be ahead of the server's, should that crash.
@@ -186,29 +185,28 @@ class Segments(Generic[SegmentT]):
                 widening.apply(connection, self._staging)
                 checkpoint = None
                 if widening.exact:
-                    self.use(widening.new)
+                    self.follow(widening.new)
                     checkpoint = self._load_named(connection, batch)
                 widening.record(connection, self._store, self._run)
                 if checkpoint is not None:
                     self._record(connection, checkpoint)
                 reach("while widening")
         except BaseException:
-            self.use(before)
+            self.follow(self._common.plan)
             raise
         reach("after widening")
         if not widening.exact:
             raise BegunAnew
-        self._is_unsure = False
+        self._common.adopt(widening.new)
         self._run.say("")
 
     def _look_again(self, connection: Connection) -> None:
         with connection.begin():
             self._store.lock(connection, self._run.claim)
             stored = UploadPlan.from_json(self._store.plan(connection, self._run.claim))
-        if stored.beginnings != self._plan.beginnings:
+        if stored.beginnings != self._common.plan.beginnings:
             raise BegunAnew
-        self.use(stored)
-        self._is_unsure = False
+        self._common.adopt(stored)
 
     def is_done(self, tool: Session, batch: SegmentT) -> bool:
         with tool.connection.begin():
@@ -234,8 +232,10 @@ class StrictSegments(Segments[Segment]):
         staging: TableName,
         reader: SegmentReader,
         digest: Follower,
+        common: Common | None = None,
+        part: int | None = None,
     ) -> None:
-        super().__init__(run, store, plan, staging, reader, digest)
+        super().__init__(run, store, plan, staging, reader, digest, common, part)
         self._copy = copy_statement(staging, plan)
 
     def load(self, connection: Connection, batch: Segment) -> Checkpoint:

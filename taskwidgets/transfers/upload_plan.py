@@ -275,6 +275,18 @@ class UploadPlan:
             data_stop=sum(known) if len(known) == len(lengths) else None,
         )
 
+    def with_types(self, types: Mapping[str, str], notes: tuple[str, ...]) -> UploadPlan:
+        """The same plan with other types, of which conversions and what COPY is told depend."""
+        plan = replace(self, types=dict(types), notes=notes)
+        if plan.parts:
+            parts = []
+            for number, part in enumerate(plan.parts):
+                own = plan.of_part(number)
+                dialect = part.dialect if own.description is None else own.grammar.output
+                parts.append(replace(part, dialect=dialect))
+            return replace(plan, parts=tuple(parts))
+        return plan if plan.description is None else replace(plan, dialect=plan.grammar.output)
+
     def with_end(self, data_stop: int) -> UploadPlan:
         """The same plan, now that it is known where the data end."""
         return replace(self, data_stop=data_stop)

@@ -116,31 +116,35 @@ class Widening:
             )
 
 
-def decide(plan: UploadPlan, found: Misfits) -> Widening:
-    """Which types the misfits need."""
-    types, changed, exact = dict(plan.types), {}, True
-    converted = plan.conversions
+def decide(whole: UploadPlan, own: UploadPlan, found: Misfits) -> Widening:
+    """Which types the misfits need: of a file, whose ``own`` plan is one part of the ``whole``."""
+    types, changed, exact = dict(whole.types), {}, True
+    converted = _converted(whole)
+    place = f"{own.source_name}, line" if whole.parts else "line"
     for index, values in found.values.items():
-        column = plan.columns[index]
-        old = plan.types[column]
+        column = own.columns[index]
+        old = whole.types[column]
         new = types[column] = wider(old, values)
-        exact &= converts_exactly(old, new, as_written=index not in converted)
+        exact &= converts_exactly(old, new, as_written=column not in converted)
         line, value = found.lines[index]
         changed[column] = (
-            f'column "{column}" widened from {old} to {new}: line {line:,} has {_shown(value)}'
+            f'column "{column}" widened from {old} to {new}: {place} {line:,} has {_shown(value)}'
         )
     if not exact:
         changed = {
             column: f"{words}; the load began anew, so that all values are as written"
             for column, words in changed.items()
         }
-    notes = (*plan.notes, *changed.values())
-    wide = replace(plan, types=types, notes=notes)
-    if wide.description is not None:
-        wide = replace(wide, dialect=wide.grammar.output)
+    wide = whole.with_types(types, (*whole.notes, *changed.values()))
     if not exact:
-        wide = replace(wide, beginnings=plan.beginnings + 1)
-    return Widening(plan, wide, exact, changed)
+        wide = replace(wide, beginnings=whole.beginnings + 1)
+    return Widening(whole, wide, exact, changed)
+
+
+def _converted(whole: UploadPlan) -> set[str]:
+    """The columns of which some value may be written otherwise in its file."""
+    plans = [whole.of_part(number) for number in range(len(whole.parts))] or [whole]
+    return {plan.columns[index] for plan in plans for index in plan.conversions}
 
 
 def _shown(value: str) -> str:

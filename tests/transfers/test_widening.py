@@ -305,3 +305,38 @@ def test_converted_values_come_out_as_written(
         assert look.types("t")["v"] == "timestamp without time zone"
         assert look.one("SELECT v::text FROM t WHERE id = 0") == "2024-01-01 00:00:00"
         assert look.one("SELECT v::text FROM t WHERE id = 450") == "2024-01-05 10:00:00"
+
+
+@MODES
+def test_several_files_are_widened_together(small, workspace, tmp_path, look, mode):
+    """A late value of any file widens the table's one column, in all files from then on."""
+    late = {1: {300: "3000000000"}, 3: {250: "00123", 251: "x y"}}
+    values, numbers = [], []
+    for part in range(5):
+        own = [late.get(part, {}).get(number, str(number)) for number in range(ROWS)]
+        wide = [
+            7_000_000 * number if part == 2 and 305 < number < 400 else 7 for number in range(ROWS)
+        ]
+        rows = zip(own, range(part * ROWS, (part + 1) * ROWS), wide, strict=True)
+        if part == 4:  # its columns are in another order
+            lines = ["id,w,v", *(f"{number},{w},{v}" for v, number, w in rows)]
+        else:
+            lines = ["v,id,w", *(f"{v},{number},{w}" for v, number, w in rows)]
+        (tmp_path / f"part{part}.csv").write_text("\n".join(lines) + "\n")
+        values += own
+        numbers.append(sum(wide))
+    job = workspace.upload(
+        str(tmp_path / "part*.csv"), "t", on_error=mode, workers=3, source_column="from_file"
+    )
+    receipt = job.wait()
+    assert (receipt.rows_read, receipt.rows_rejected) == (5 * ROWS, 0)
+    types = look.types("t")
+    assert (types["v"], types["w"], types["id"]) == ("text", "bigint", "integer")
+    assert look("SELECT v FROM t ORDER BY id") == [(value,) for value in values]
+    assert look("SELECT from_file, count(*), sum(w)::bigint FROM t GROUP BY 1 ORDER BY 1") == [
+        (f"part{part}.csv", ROWS, numbers[part]) for part in range(5)
+    ]
+    notes = "\n".join(receipt.notes)
+    assert 'column "v" widened from integer to bigint: part1.csv, line 302 has' in notes
+    assert 'column "w" widened from integer to bigint: part2.csv, line ' in notes
+    assert 'column "v" widened from bigint to text: part3.csv, line 252 has' in notes
