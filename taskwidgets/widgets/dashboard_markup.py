@@ -24,8 +24,10 @@ LONGEST_ERROR = 200  # characters in a row; the opened job shows it in full
 
 STYLE = (
     markup.STYLE
+    + f"""
+<style onload="{markup.MARK_LISTS}">
+"""
     + """
-<style>
 .taskwidgets-dashboard {
   border: 1px solid var(--jp-border-color1, #bdbdbd); border-radius: 6px; padding: 10px 14px;
   max-width: 1000px; box-sizing: border-box; overflow: hidden;

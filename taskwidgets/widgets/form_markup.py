@@ -10,18 +10,10 @@ __all__ = ["STYLE", "code_line", "line", "name", "note", "part", "scrolled", "st
 
 LONGEST_NAME = 80  # characters of a name on a button or a label
 
-# In a list that has the focus, arrows and letters choose; JupyterLab would take them for commands
-# of the notebook (x cuts the cell), were the list not marked. No trait of a widget can do that.
-MARK_LISTS = (
-    "this.closest('.taskwidgets-form')?.addEventListener('focusin', event => "
-    "event.target.matches('select') && "
-    "event.target.setAttribute('data-lm-suppress-shortcuts', 'true'))"
-)
-
 STYLE = (
     markup.STYLE
     + f"""
-<style onload="{MARK_LISTS}">
+<style onload="{markup.MARK_LISTS}">
 """
     + """
 .taskwidgets-form {

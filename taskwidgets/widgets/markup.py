@@ -16,6 +16,7 @@ from taskwidgets.runtime.states import State
 from taskwidgets.runtime.words import amount, bytes_text, count, duration, percentage, speed
 
 __all__ = [
+    "MARK_LISTS",
     "STYLE",
     "bar",
     "facts",
@@ -44,6 +45,15 @@ ICONS = {
 }
 """Beside the state's word, never instead of it. Drawn by the style sheet: characters such as U+23F8
 are blank boxes in many fonts, or come as coloured emoji."""
+
+# In a list that has the focus, arrows and letters choose; JupyterLab would take them for commands
+# of the notebook (x cuts the cell), were the list not marked. No trait of a widget can do that.
+MARK_LISTS = (
+    "this.closest('.taskwidgets-form, .taskwidgets-dashboard')"
+    "?.addEventListener('focusin', event => "
+    "event.target.matches('select') && "
+    "event.target.setAttribute('data-lm-suppress-shortcuts', 'true'))"
+)
 
 STYLE = """
 <style>

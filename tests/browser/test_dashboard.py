@@ -150,6 +150,15 @@ def test_filter_and_search_choose(
     board.wait_jobs(special)
     board.search("")
     board.wait_jobs(bad, special, plain)
+    # In the list, a key is no command of the notebook: b would add a cell.
+    cells = notebook.node.locator(".jp-CodeCell")
+    assert cells.count() == 2
+    board.node.get_by_label("State").focus()
+    notebook.lab.page.keyboard.press("b")
+    notebook.lab.page.wait_for_timeout(1500)  # so that what follows is another word's beginning
+    notebook.lab.page.keyboard.press("f")
+    board.wait_jobs(bad)
+    assert cells.count() == 2
 
 
 def test_open_shows_panel_owner_events_and_receipt(
