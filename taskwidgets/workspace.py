@@ -29,7 +29,7 @@ from taskwidgets.store.database import Database
 from taskwidgets.store.engines import engine_url
 from taskwidgets.store.jobs import PostgresJobStore
 from taskwidgets.store.translate import address
-from taskwidgets.transfers import download_plan, tables, upload_plan
+from taskwidgets.transfers import download_plan, tables
 from taskwidgets.transfers.download import Download
 from taskwidgets.transfers.download_plan import DownloadOptions
 from taskwidgets.transfers.kinds import KINDS as TRANSFER_KINDS
@@ -37,8 +37,9 @@ from taskwidgets.transfers.kinds import Kind
 from taskwidgets.transfers.names import staging_name
 from taskwidgets.transfers.origins import materials
 from taskwidgets.transfers.origins.given import Source, as_given
+from taskwidgets.transfers.planning import make_plan, resolve_target
 from taskwidgets.transfers.prepared import prepared_spec
-from taskwidgets.transfers.upload_plan import UploadOptions, resolve_target
+from taskwidgets.transfers.upload_options import UploadOptions
 
 __all__ = ["Workspace"]
 
@@ -171,7 +172,7 @@ class Workspace:
                 if given.origin is not None:
                     prepared = prepared_spec(connection, options, target, given)
                     return self._store.create(prepared, lambda _connection, _job_id: None)
-                spec, plan = upload_plan.make_plan(connection, options, target)
+                spec, plan = make_plan(connection, options, target)
             return self._store.create(
                 spec,
                 lambda connection, job_id: tables.create_staging(

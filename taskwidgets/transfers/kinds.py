@@ -10,7 +10,7 @@ from taskwidgets.runtime.run import Work
 from taskwidgets.runtime.store import JobRecord
 from taskwidgets.store.jobs import PostgresJobStore
 from taskwidgets.tabular.source import Fingerprint
-from taskwidgets.transfers import download_plan, tables, upload_plan
+from taskwidgets.transfers import download_plan, tables, upload_options
 from taskwidgets.transfers.digest import file_sha256, joined_sha256
 from taskwidgets.transfers.download import Download
 from taskwidgets.transfers.download_plan import DownloadPlan
@@ -154,4 +154,4 @@ class _Download:
         return True
 
 
-KINDS: dict[str, Kind] = {upload_plan.KIND: _Upload(), download_plan.KIND: _Download()}
+KINDS: dict[str, Kind] = {upload_options.KIND: _Upload(), download_plan.KIND: _Download()}

@@ -16,14 +16,10 @@ from taskwidgets.transfers.origins.files import part_names
 from taskwidgets.transfers.origins.origin import Origin
 from taskwidgets.transfers.origins.spool import Contents
 from taskwidgets.transfers.origins.tabular_files import check_sheet, table_kind
+from taskwidgets.transfers.planning import dialect_of, settled_plan
 from taskwidgets.transfers.reading import Reading, find_reading, spool_reading
-from taskwidgets.transfers.upload_plan import (
-    Part,
-    UploadOptions,
-    UploadPlan,
-    dialect_of,
-    settled_plan,
-)
+from taskwidgets.transfers.upload_options import UploadOptions
+from taskwidgets.transfers.upload_plan import Part, UploadPlan
 
 __all__ = ["plan_files"]
 

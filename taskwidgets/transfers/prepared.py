@@ -49,10 +49,12 @@ from taskwidgets.transfers.origins.tabular_files import (
     spool_file,
     table_kind,
 )
+from taskwidgets.transfers.planning import settled_plan
 from taskwidgets.transfers.reading import find_reading, spool_reading
 from taskwidgets.transfers.replay import replay
 from taskwidgets.transfers.upload import Upload, undo
-from taskwidgets.transfers.upload_plan import KIND, UploadOptions, UploadPlan, settled_plan
+from taskwidgets.transfers.upload_options import KIND, UploadOptions
+from taskwidgets.transfers.upload_plan import UploadPlan
 
 __all__ = ["PreparedUpload", "is_prepared", "prepared_spec"]
 

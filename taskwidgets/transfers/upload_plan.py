@@ -2,119 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from sqlalchemy import Connection
-
-from taskwidgets.errors import OptionError, SourceError
-from taskwidgets.runtime.store import JobSpec
+from taskwidgets.errors import OptionError
 from taskwidgets.tabular.conversion import conversions
 from taskwidgets.tabular.description import Description
-from taskwidgets.tabular.detection.overrides import checked_overrides
 from taskwidgets.tabular.dialect import Dialect, postgres_encoding
 from taskwidgets.tabular.grammar import Grammar
-from taskwidgets.tabular.identifiers import SYSTEM_COLUMNS, by_column
-from taskwidgets.tabular.source import Fingerprint, check_readable
-from taskwidgets.tabular.types import check_types
-from taskwidgets.transfers import tables
-from taskwidgets.transfers.names import TableName, parse_table_name
-from taskwidgets.transfers.reading import Reading, find_reading
+from taskwidgets.tabular.source import Fingerprint
+from taskwidgets.transfers.names import TableName
 
-__all__ = [
-    "KIND",
-    "PART_BYTES",
-    "IfExists",
-    "Part",
-    "UploadOptions",
-    "UploadPlan",
-    "dialect_of",
-    "make_plan",
-    "resolve_target",
-    "settled_plan",
-]
+__all__ = ["PART_BYTES", "Part", "UploadPlan"]
 
-KIND = "upload"
 # Where each of several files begins in the ledger, behind the one before: farther than any file,
 # packed or unpacked, is long. So a position there says which file it is, and a file that grows
 # moves no other.
 PART_BYTES = 1 << 40
-IfExists = Literal["fail", "replace", "append"]
-
-
-@dataclass(frozen=True)
-class UploadOptions:
-    """What the caller asked for, as far as it makes the job the one that it is."""
-
-    source: str  # absolute path
-    table: str  # as given
-    if_exists: str = "fail"
-    on_error: str = "stop"
-    types: Mapping[str, str] | Literal["text"] | None = None
-    delimiter: str | None = None
-    quotechar: str | None = None
-    encoding: str | None = None
-    header: bool | int | None = None
-    null_values: str | Sequence[str] | None = None
-    reading: Mapping[str, object] | None = None  # what else was given of how the file is written
-    max_rejects: float | None = None
-    source_column: str | None = None  # a column that says where each row comes from
-    sheet: str | int | None = None
-    names: str | None = None  # the rule by which columns are renamed
-
-    def __post_init__(self) -> None:
-        if self.if_exists not in ("fail", "replace", "append"):
-            raise OptionError(
-                f'if_exists must be "fail", "replace" or "append", not {self.if_exists!r}'
-            )
-        if self.on_error not in ("stop", "reject"):
-            raise OptionError(f'on_error must be "stop" or "reject", not {self.on_error!r}')
-        _check_max_rejects(self.max_rejects, self.on_error)
-        _check_source_column(self.source_column)
-        try:
-            json.dumps(
-                checked_overrides({**(self.reading or {}), "names": self.names})
-            )  # the job's key is made of it
-        except (TypeError, ValueError) as error:
-            if isinstance(error, OptionError):
-                raise
-            raise OptionError(f"how the file is written must be plain values: {error}") from None
-
-    @property
-    def overrides(self) -> dict[str, object]:
-        """What was given of how the file is written, by the names that detection knows."""
-        given = {
-            "delimiter": self.delimiter,
-            "quotechar": self.quotechar,
-            "encoding": self.encoding,
-            "header": self.header,
-            "null_values": self.null_values,
-            "names": self.names,
-            **(self.reading or {}),
-        }
-        return {name: value for name, value in given.items() if value is not None}
-
-    def key(self, target: TableName) -> str:
-        """What says that two calls mean the same job: source, target and options."""
-        meant = {**asdict(self), "table": [target.schema, target.table], "kind": KIND}
-        for name in ("names", "source_column", "sheet"):
-            if meant[name] is None:  # as it was before there were these options
-                del meant[name]
-        return hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()
-
-    def to_json(self) -> dict[str, Any]:
-        """The options that were given, for the store."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
-
-    @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> UploadOptions:
-        """The reverse of ``to_json``."""
-        known = {name: stored[name] for name in cls.__dataclass_fields__ if name in stored}
-        return cls(**known)
 
 
 @dataclass(frozen=True)
@@ -358,156 +264,3 @@ class UploadPlan:
             inferred=tuple(stored.get("inferred", ())),
             beginnings=stored.get("beginnings", 0),
         )
-
-
-def make_plan(
-    connection: Connection, options: UploadOptions, target: TableName
-) -> tuple[JobSpec, UploadPlan]:
-    """Look at source and target, and decide; nothing is created.
-
-    Raises SourceError, TargetError, RightsMissing or OptionError, whichever finds a fault first:
-    the file, then the target, then the types.
-    """
-    path = check_readable(options.source)
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        raise SourceError(
-            f"the name of {str(path)!r} is not UTF-8, so no database can remember it; "
-            "rename the file"
-        ) from None
-    fingerprint = Fingerprint.of(path)
-    reading = find_reading(
-        path,
-        options.overrides,
-        keeps_rejects=options.on_error == "reject",
-        needs_types=options.types != "text",
-    )
-    plan = settled_plan(connection, options, target, path, fingerprint, reading)
-    spec = JobSpec(
-        key=options.key(target),
-        kind=KIND,
-        name=f"{path.name} → {target.table}",
-        source=str(path),
-        target=str(target),
-        options=options.to_json(),
-        plan=plan.to_json(),
-        total=None if plan.data_stop is None else plan.data_stop - plan.data_start,
-    )
-    return spec, plan
-
-
-def settled_plan(
-    connection: Connection,
-    options: UploadOptions,
-    target: TableName,
-    path: Path,
-    fingerprint: Fingerprint,
-    reading: Reading,
-) -> UploadPlan:
-    """The plan for a source of which it is known how it is read."""
-    columns = reading.columns
-    if options.source_column is not None:
-        if options.source_column in columns:
-            raise OptionError(
-                f"source_column: the source has a column {options.source_column!r} of its own; "
-                "give another name"
-            )
-        columns = (*columns, options.source_column)
-    _refuse_system_columns(path, columns)
-    existing = tables.check_target(connection, target, columns, options.if_exists)
-    types = _types(connection, options, reading, target, existing)
-    given = _given_types(options, reading)
-    if options.source_column is not None:
-        types.setdefault(options.source_column, "text")
-    plan = UploadPlan(
-        path=path,
-        fingerprint=fingerprint,
-        dialect=reading.dialect,
-        columns=reading.columns,
-        types=types,
-        data_start=reading.data_start,
-        target=target,
-        if_exists=options.if_exists,
-        description=reading.description,
-        data_stop=reading.data_stop,
-        first_line=reading.first_line,
-        on_error=options.on_error,
-        max_rejects=options.max_rejects,
-        notes=reading.notes,
-        source_column=options.source_column,
-        source_name=path.name,
-        names=options.names,
-        inferred=tuple(name for name in reading.columns if name not in given)
-        if reading.is_guessed and not existing
-        else (),
-    )
-    return replace(plan, dialect=dialect_of(plan, reading))
-
-
-def _refuse_system_columns(path: Path, columns: Sequence[str]) -> None:
-    for column in columns:
-        if column in SYSTEM_COLUMNS:
-            raise SourceError(
-                f"{path}: no column of a table can be called {column!r}, as each has a system "
-                f'column of this name; names="snake" makes it {column}_',
-                path=path,
-                column=column,
-            )
-
-
-def dialect_of(plan: UploadPlan, reading: Reading) -> Dialect:
-    """What COPY is told of a source that is read so."""
-    if reading.description is None:
-        return reading.dialect
-    # A conversion of values may need records written anew.
-    return replace(plan, columns=reading.columns, description=reading.description).grammar.output
-
-
-def _types(
-    connection: Connection,
-    options: UploadOptions,
-    reading: Reading,
-    target: TableName,
-    existing: dict[str, str],
-) -> dict[str, str]:
-    """Each column's type: given, else the existing table's, else inferred from a sample."""
-    given = _given_types(options, reading)
-    tables.check_types(connection, given)
-    if existing:
-        tables.check_assignable(connection, target, given, existing)
-        return {**existing, **given}
-    return {**dict.fromkeys(reading.columns, "text"), **reading.inferred, **given}
-
-
-def _given_types(options: UploadOptions, reading: Reading) -> dict[str, str]:
-    """The types that the caller gave, by the columns' names in the table."""
-    wanted = options.types
-    if isinstance(wanted, Mapping):
-        wanted = by_column(wanted, reading.header, reading.columns, "types")
-    return check_types(wanted, reading.columns)
-
-
-def _check_max_rejects(number: float | None, on_error: str) -> None:
-    if number is None:
-        return
-    if on_error != "reject":
-        raise OptionError('max_rejects goes with on_error="reject"')
-    if isinstance(number, bool) or not isinstance(number, int | float) or number < 0:
-        raise OptionError(
-            f"max_rejects must be a number of rows, or a fraction between 0 and 1, not {number!r}"
-        )
-    if isinstance(number, float) and not number < 1:
-        raise OptionError(
-            f"max_rejects={number!r} is no fraction of all rows; write a whole number of rows"
-        )
-
-
-def _check_source_column(name: str | None) -> None:
-    if name is not None and (not isinstance(name, str) or not name.strip() or len(name) > 63):
-        raise OptionError(f"source_column must be True or the name of the column, not {name!r}")
-
-
-def resolve_target(connection: Connection, table: str) -> TableName:
-    """The target's full name, as the search path stands now."""
-    return tables.locate(connection, parse_table_name(table), table)
