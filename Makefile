@@ -10,8 +10,9 @@
 # PYTHON=python3.12 chooses another interpreter, VENV=dir another place for the environment;
 # BENCH_OPTIONS="--quick --data text" measures a part (python benchmarks/bench.py --help);
 # TEST_WORKERS=0 runs all tests one after another. Those with a browser are always alone: what they
-# see is a person's view, who would not wait for other tests either. One that fails is tried once
-# more, and named in the report: on a machine that others use, a page may be late.
+# see is a person's view, who would not wait for other tests either. A test that fails is tried once
+# more, and named in the report: they kill processes and break connections at random moments, and
+# on a machine that others use, a page may be late.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -32,7 +33,7 @@ demo: $(VENV)/.lab
 
 test: $(VENV)/.test system-packages
 	$(BIN)/python -m pytest --numprocesses=$(TEST_WORKERS) --dist=loadgroup \
-	  --ignore=tests/browser --ignore=tests/notebooks $(PYTEST_OPTIONS)
+	  --ignore=tests/browser --ignore=tests/notebooks --reruns=1 $(PYTEST_OPTIONS)
 	$(BIN)/python -m pytest tests/browser tests/notebooks --reruns=1 $(PYTEST_OPTIONS)
 
 bench: $(VENV)/.benchmark

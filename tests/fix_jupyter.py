@@ -24,7 +24,7 @@ import pytest
 from fix_databases import Look, new_database, run_sql
 from fix_files import write_many
 from fix_scripts import ROOT, environment
-from fix_servers import PATIENCE, plain, wait_until
+from fix_servers import LASTING, PATIENCE, plain, wait_until
 from jupyter_client import BlockingKernelClient
 from jupyter_server.auth import Authorizer
 
@@ -95,6 +95,7 @@ class JupyterServer:
             self.process = subprocess.Popen(
                 command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
+        LASTING.add(self.process.pid)
         wait_until(self._answers, f"for the server; its log:\n{self.log}")
 
     def _answers(self) -> bool:

@@ -22,6 +22,14 @@ from taskwidgets.embedded.directory import Directory
 PATIENCE = 60.0  # seconds; a hang guard, nothing is meant to come near it
 
 
+LASTING: set[int] = set()  # processes of servers that live as long as the tests do
+
+
+def children() -> list[psutil.Process]:
+    """What this process has started and what still runs, lasting servers left out."""
+    return [child for child in psutil.Process().children() if child.pid not in LASTING]
+
+
 def wait_until(condition: Callable[[], bool], what: str = "") -> None:
     """Return when the condition holds; a guard ends it if that never happens."""
     deadline = time.monotonic() + PATIENCE

@@ -173,7 +173,6 @@ def test_completion(kernel, csv_file, look, tmp_path):
     assert "x = 3\n%download flights_2013" in kernel.complete("x = 3\n%download fli")
     assert "%download flights_2013 flights.csv" in kernel.complete("%download flights_2013 fl")
     assert "%%download flights.csv" in kernel.complete("%%download fl")
-    assert "job = %upload flights.csv" in kernel.complete("job = %upload fl")
     assert "%jobs interrupted" in kernel.complete("%jobs inter")
 
 

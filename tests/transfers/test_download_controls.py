@@ -7,7 +7,7 @@ import time
 import psutil
 import pytest
 from fix_exports import EXPORTING, copied, is_materialized, pause
-from fix_servers import wait_until
+from fix_servers import children, wait_until
 
 from taskwidgets import JobFailed, JobTerminated
 from taskwidgets.errors import TargetError, TargetExists
@@ -18,7 +18,7 @@ SLOW = 5e5  # bytes per second: the usual table then takes many seconds
 def nothing_left(exports, look):
     """No process, no connection, no snapshot, no staging table, no partial file."""
     wait_until(lambda: not look(EXPORTING), "for the sessions' end")
-    assert psutil.Process().children() == []
+    assert children() == []
     assert look.staging() == []
     assert exports.partials() == []
 
@@ -100,7 +100,7 @@ def test_a_pause_is_prompt(exports, many):
     took = []
     for number in range(10):
         job.max_rate = 2e6 if number % 2 else 1e4
-        wait_until(lambda: job.state == "running" and bool(psutil.Process().children()))
+        wait_until(lambda: job.state == "running" and bool(children()))
         time.sleep(0.1)
         began = time.monotonic()
         job.pause()
@@ -143,7 +143,7 @@ def test_a_full_disk_fails_the_job_and_room_completes_it(exports, look, many, sm
     assert ("disk is full" if small_disk.mounted else "may not have more than") in job.error
     assert "resume" in job.error
     job.join(None)
-    assert psutil.Process().children() == []
+    assert children() == []
     segments, rows = look.ledger(job.id)
     assert segments > 0
     assert rows > 0
@@ -250,7 +250,7 @@ def test_a_folder_that_went_away_is_told(exports, many):
 
 def held():
     process = psutil.Process()
-    return process.num_threads(), len(process.children()), process.num_fds()
+    return process.num_threads(), len(children()), process.num_fds()
 
 
 def test_ten_exports_leave_no_more_than_one(exports, look, many):

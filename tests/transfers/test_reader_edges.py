@@ -14,7 +14,7 @@ import psycopg2
 import pytest
 from fix_databases import Look, run_sql
 from fix_exports import copied
-from fix_servers import PrivateServer, plain, wait_until
+from fix_servers import PrivateServer, children, plain, wait_until
 from psycopg2 import sql
 
 from taskwidgets import Workspace
@@ -82,7 +82,7 @@ def is_gone(pid: int) -> bool:
 
 def no_trace(look: Look) -> None:
     """Neither a process of ours nor a session of theirs."""
-    assert psutil.Process().children() == []
+    assert children() == []
     wait_until(lambda: not look(SESSIONS), "for the sessions' end")
 
 

@@ -24,7 +24,6 @@ from typing import Any, Self
 
 import platformdirs
 
-from taskwidgets.embedded.directory import SYSTEM_HOME, VARIABLE
 from taskwidgets.errors import SourceError
 from taskwidgets.runtime.control import Stopped, Wish
 from taskwidgets.runtime.run import Run
@@ -33,6 +32,7 @@ from taskwidgets.transfers.origins.texts import quoted
 __all__ = ["Contents", "Spool", "TableWriter", "check_wish", "new_spool"]
 
 
+HOME_VARIABLE = "TASKWIDGETS_HOME"
 _NAME = re.compile(r"[0-9a-f]{32}")  # of a folder
 _FILE = re.compile(r"((\d+-)?table\.(csv|json)|download(\.json)?)(\.\d+)?(\.part)?")
 
@@ -57,7 +57,9 @@ class Contents:
 
 def new_spool() -> str:
     """The path of a folder that nobody has yet; it is made when it is first written into."""
-    value = os.environ.get(VARIABLE)
+    from taskwidgets.embedded.directory import SYSTEM_HOME  # not before there is one
+
+    value = os.environ.get(HOME_VARIABLE)
     if value:
         home = Path(value).expanduser().absolute()
     elif os.geteuid() == 0:
@@ -159,9 +161,9 @@ class Spool:
         except OSError as error:
             reason = error.strerror or str(error)
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                reason += f"; free some space, or set {VARIABLE} to a directory elsewhere"
+                reason += f"; free some space, or set {HOME_VARIABLE} to a directory elsewhere"
             else:
-                reason += f"; {VARIABLE} names another directory for it"
+                reason += f"; {HOME_VARIABLE} names another directory for it"
             raise SourceError(
                 f"the source cannot be written into {self.folder} before it is loaded: {reason}",
                 path=self.folder,
