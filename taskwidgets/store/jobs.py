@@ -201,13 +201,23 @@ class PostgresJobStore:
         return found
 
     def count_again(
-        self, connection: Connection, job_id: int, receipt: Receipt, plan: dict[str, Any]
+        self,
+        connection: Connection,
+        job_id: int,
+        progress: Progress,
+        receipt: Receipt,
+        plan: dict[str, Any],
     ) -> None:
         """Replace what a completed job did, in the transaction that did more for it."""
         connection.execute(
             jobs.update()
             .where(jobs.c.id == job_id, jobs.c.state == State.COMPLETED)
-            .values(receipt=receipt.to_json(), plan=plan, updated_at=func.clock_timestamp())
+            .values(
+                progress=progress.to_json(),
+                receipt=receipt.to_json(),
+                plan=plan,
+                updated_at=func.clock_timestamp(),
+            )
         )
 
     def note(

@@ -74,7 +74,11 @@ def replay(store: PostgresJobStore, job_id: int, mended: pd.DataFrame) -> Receip
             rows_loaded=record.receipt.rows_loaded + len(loaded),
             rows_rejected=record.receipt.rows_rejected - len(loaded),
         )
-        store.count_again(connection, job_id, receipt, {**plan.to_json(), "landed": landed})
+        progress = replace(
+            record.progress, rows=receipt.rows_loaded, rejected=receipt.rows_rejected
+        )
+        decided = {**plan.to_json(), "landed": landed}
+        store.count_again(connection, job_id, progress, receipt, decided)
     store.note(
         job_id, "replay", f"{len(loaded):,} mended rows loaded, {len(refused):,} still refused"
     )

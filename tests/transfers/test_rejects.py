@@ -165,7 +165,9 @@ def test_mended_rows_are_loaded_once(workspace, csv_file, look):
     receipt = job.replay(mended)
     assert (receipt.rows_read, receipt.rows_loaded, receipt.rows_rejected) == (4, 2, 2)
     assert job.receipt == receipt
-    assert workspace._store.record(job.id).receipt == receipt
+    record = workspace._store.record(job.id)
+    assert record.receipt == receipt
+    assert (record.progress.rows, record.progress.rejected) == (2, 2)  # what the list shows
     assert look("SELECT id, note FROM t ORDER BY id") == [(1, "a"), (2, "b, mended")]
     left = job.rejects()
     assert list(left.replayed_at.notna()) == [True, False, False]
