@@ -48,6 +48,7 @@ from taskwidgets.widgets.preview_markup import preview_html
 from .pollution import source, variants, written
 
 CPU_SECONDS = 20  # for one case; most take hundredths
+MORE_A_MEGABYTE = 10  # seconds: each record of a large file may be damaged, and it is read thrice
 MOST_MEMORY = 200 << 20  # bytes that the process may grow by
 
 TOKENS = (
@@ -276,7 +277,7 @@ def run_case(seeds: Seeds, seed: int, number: int, folder: Path, *, large: bool)
     """One case; an error tells how to run it again."""
     case = make_case(seeds, random.Random(f"{seed}/{number}"), large=large)
     try:
-        with limited(CPU_SECONDS):
+        with limited(CPU_SECONDS + MORE_A_MEGABYTE * len(case.content) // 1_000_000):
             return check(case, folder / "case.csv")
     except BaseException as error:
         shown = case.content if len(case.content) <= 300 else case.content[:300] + b"..."
