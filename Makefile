@@ -9,10 +9,10 @@
 #
 # PYTHON=python3.12 chooses another interpreter, VENV=dir another place for the environment;
 # BENCH_OPTIONS="--quick --data text" measures a part (python benchmarks/bench.py --help);
-# TEST_WORKERS=0 runs all tests one after another. Those with a browser are always alone: what they
-# see is a person's view, who would not wait for other tests either. A test that fails is tried once
-# more, and named in the report: they kill processes and break connections at random moments, and
-# on a machine that others use, a page may be late.
+# TEST_WORKERS=0 runs all tests one after another. Those with a browser are always alone, as what
+# they see is a person's view, who would not wait for other tests either; so are those of speed. A
+# test that fails is tried once more, and named in the report: they kill processes and break
+# connections at random moments, and on a machine that others use, a page may be late.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -21,6 +21,7 @@ LAB_OPTIONS ?=
 BENCH_OPTIONS ?=
 PYTEST_OPTIONS ?=
 TEST_WORKERS ?= 2
+ALONE := tests/browser tests/notebooks tests/test_speed.py
 
 .PHONY: lab demo test bench docs pictures clean system-packages
 .DELETE_ON_ERROR:
@@ -33,8 +34,8 @@ demo: $(VENV)/.lab
 
 test: $(VENV)/.test system-packages
 	$(BIN)/python -m pytest --numprocesses=$(TEST_WORKERS) --dist=loadgroup \
-	  --ignore=tests/browser --ignore=tests/notebooks --reruns=1 $(PYTEST_OPTIONS)
-	$(BIN)/python -m pytest tests/browser tests/notebooks --reruns=1 $(PYTEST_OPTIONS)
+	  $(addprefix --ignore=,$(ALONE)) --reruns=1 $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest $(ALONE) --reruns=1 $(PYTEST_OPTIONS)
 
 bench: $(VENV)/.benchmark
 	$(BIN)/python benchmarks/bench.py $(BENCH_OPTIONS)

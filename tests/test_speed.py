@@ -23,8 +23,8 @@ from taskwidgets.embedded import wheel_binaries
 
 # Seen on two cores with a load of twelve: uploads 0.7 to 1.0 times as fast as psql, downloads 0.8
 # to 1.0, and 1.0 to 1.9 times the processor time of a csv.reader.
-UPLOAD = 0.5  # times as fast as psql \copy, at least
-DOWNLOAD = 0.35
+UPLOAD = 0.35  # times as fast as psql \copy, at least
+DOWNLOAD = 0.3
 PROCESSOR = 3.0  # times what a csv.reader needs, at most
 ROUNDS = 5
 REPEATS = 12  # 40,000 rows of 60 bytes: 29 MB
