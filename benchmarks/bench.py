@@ -62,6 +62,7 @@ def main() -> None:
     is_whole = is_whole and (given.parts, given.data) == (parts, list(DATA_SETS))
     FOLDER.mkdir(exist_ok=True)
     out = given.out or (Path(__file__).parent if is_whole else FOLDER)
+    out.mkdir(parents=True, exist_ok=True)
     with common.server() as workspace, exchange() as folder:
         results = Results(out / "results.csv", workspace.engine)
         bench = Bench(workspace, folder, results, 1 if given.quick else PARTS, given.rounds)
