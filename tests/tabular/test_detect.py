@@ -194,6 +194,16 @@ def test_values_are_not_destroyed(written, values, kind):
     assert [row[1] for row in found.sample] == values
 
 
+def test_a_larger_table_below_is_no_footer(written):
+    """What stands below a page of facts is named as a table, though its header is not found."""
+    facts = "".join(f"Fact {n}:,what it is\n" for n in "abcdefghijklmn")
+    rows = "".join(f"Place {n},{n},{n * 2},{n * 3}\n" for n in range(36))
+    found = detect(written(f"{facts},Area,Persons,Total\n\n{rows}"))
+    assert [(one.first_line, one.last_line, len(one.columns)) for one in found.tables] == [
+        (17, 52, 4)
+    ]
+
+
 def test_further_tables_are_named(written):
     """The first table is the table; the second is told with its lines and names."""
     text = "id,n\n1,2\n2,3\n3,4\n\ncity,people,area\nUlm,120,4\nBonn,330,5\nKiel,240,6\n"

@@ -21,7 +21,13 @@ from taskwidgets.tabular.detection.delimiters import split_by_other
 from taskwidgets.tabular.detection.records import Record
 from taskwidgets.tabular.header import MAX_NAME_BYTES
 
-__all__ = ["Table", "footer_start", "further_tables", "table_end"]
+__all__ = [
+    "Table",
+    "footer_start",
+    "further_tables",
+    "table_end",
+    "table_without_header",
+]
 
 _LEAST_TABLE = 2  # records of another width in a row that begin a further table
 _MOST_FOOTER = 30  # lines
@@ -83,6 +89,16 @@ def further_tables(
             Table(rows[0].line + 1, line, column_names(rows[0].fields, len(rows[0].fields)))
         )
     return last, tuple(found)
+
+
+def table_without_header(records: Sequence[Record], end: int) -> tuple[Table, ...]:
+    """What stands behind the first table's ``end``, where it is plainly a table and no notes."""
+    rows = [one for one in records[end:] if not one.blank]
+    usual = usual_width(rows)
+    alike = sum(len(one.fields) == usual for one in rows)
+    if usual < 3 or alike < 3 or alike * 4 < len(rows) * 3:
+        return ()
+    return (Table(rows[0].line + 1, rows[-1].line + rows[-1].lines, column_names([], usual)),)
 
 
 def _begins_another(

@@ -22,7 +22,13 @@ from taskwidgets.tabular.detection.columns import (
     usual_width,
 )
 from taskwidgets.tabular.detection.delimiters import split_by_other
-from taskwidgets.tabular.detection.ending import Table, footer_start, further_tables, table_end
+from taskwidgets.tabular.detection.ending import (
+    Table,
+    footer_start,
+    further_tables,
+    table_end,
+    table_without_header,
+)
 from taskwidgets.tabular.detection.heading import header_rows, joined_names, table_width
 from taskwidgets.tabular.detection.records import Record
 
@@ -99,6 +105,8 @@ def find_layout(
     last, tables = further_tables(records, first, end, width, typed, names, ended)
     if ended:
         last = footer_start(records, first, last, width, tables, delimiter, quotechar, typed)
+    if not tables and last <= end < len(records):
+        tables = table_without_header(records, end)
     stop_line = records[last - 1].line + records[last - 1].lines if last > 0 else 0
     after = lines - stop_line if ended else 0
     preamble = tuple(delimiter.join(one.fields) for one in records[:start])
