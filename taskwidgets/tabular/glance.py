@@ -1,10 +1,10 @@
 """A first look at a segment, for forms that only few values have: cheap, and blind for columns.
 
 Most segments have no byte sequence at all that could be a misfit of a number: no ``,0`` before a
-digit or a letter, no ``,+``, no blank at a delimiter, no ``1e5``, no eight digits in an aligned
-word of eight bytes (as each number of 16 digits has). To see that takes a few comparisons over
-all bytes, and a third of the time of finding each value. A segment that has one, be it in a column
-of text, is looked at closely (`screening`).
+digit or a letter, no ``,+`` or ``,-0``, no blank at a delimiter, no ``1e5``, no eight digits in an
+aligned word of eight bytes (as each number of 16 digits has). To see that takes a few comparisons
+over all bytes, and a third of the time of finding each value. A segment that has one, be it in a
+column of text, is looked at closely (`screening`).
 
 Of days, moments and truth values no such sequence tells. Only where there is one such column, and
 it is the last one, are its values found from the line ends, and compared with the first.
@@ -24,7 +24,7 @@ __all__ = ["Glance"]
 
 _BLOCK_BYTES = 1 << 18  # so that a block and what is made of it stay in a core's cache
 _NUMBERS = ("integer", "bigint", "numeric", "double precision")
-_NEWLINE, _CR, _SPACE, _PLUS, _ZERO, _MINUS = b"\n\r +0-"
+_NEWLINE, _CR, _SPACE, _PLUS, _ZERO, _MINUS, _DOT = b"\n\r +0-."
 _LONG = 16  # digits: a float may not hold so many
 # The upper half of each byte of eight is 3 for digits and for six marks; with 6 added, for digits
 # only.
@@ -56,14 +56,13 @@ class Glance:
     def is_odd(self, data: bytes | bytearray | memoryview) -> bool:
         """Whether the segment is to be looked at closely."""
         array = np.frombuffer(data, dtype=np.uint8)
-        first = bytes(array[:2])
-        if self._has_numbers and (first[:1] in (b"+", b" ") or (first[:1] == b"0" <= first[1:])):
+        if self._has_numbers and (self._begins_oddly(array) or array[0] == _SPACE):
             return True
         template = self._template(array) if self._last else b""
         if template is None:
             return True
         for at in range(0, len(array), _BLOCK_BYTES):
-            block = array[at : at + _BLOCK_BYTES + 2]  # a form may stand across the border
+            block = array[at : at + _BLOCK_BYTES + 3]  # a form may stand across the border
             newlines = block == _NEWLINE
             if template:
                 ends = _where(newlines[:_BLOCK_BYTES])
@@ -75,6 +74,13 @@ class Glance:
             if self._has_floats and _has_long_number(array, at):
                 return True
         return False
+
+    def _begins_oddly(self, array: Bytes) -> bool:
+        """The same of the very first value, before which nothing stands."""
+        first = bytes(array[:3])
+        if first.startswith(b"-0"):
+            return first[2:] != b"."
+        return first[:1] == b"+" or first[:1] == b"0" <= first[1:2]
 
     def _has_odd_number(self, block: Bytes, starts: Flags) -> bool:
         """Whether there is a form of a number that Postgres would not give back.
@@ -100,16 +106,15 @@ class Glance:
     def has_code(self, data: bytes | bytearray | memoryview) -> bool:
         """Whether a value may begin with a plus, or with a zero that is not all of its whole part.
 
-        A quarter of the work of ``is_odd``.
+        Or with ``-0``, but for ``-0.5``. A quarter of the work of ``is_odd``.
         """
         if not self._has_numbers:
             return False
         array = np.frombuffer(data, dtype=np.uint8)
-        first = bytes(array[:2])
-        if first[:1] == b"+" or first[:1] == b"0" <= first[1:]:
+        if self._begins_oddly(array):
             return True
         for at in range(0, len(array), _BLOCK_BYTES):
-            block = array[at : at + _BLOCK_BYTES + 2]
+            block = array[at : at + _BLOCK_BYTES + 3]
             if self._has_code(block, block == _NEWLINE, block.tobytes()):
                 return True
         return False
@@ -119,6 +124,12 @@ class Glance:
         if self._quote in text:
             starts |= block == self._quote
         zeros = block == _ZERO
+        below = starts[:-2] & (block[1:-1] == _MINUS)
+        below &= zeros[2:]
+        if below.any():
+            behind = np.flatnonzero(below) + 3
+            if behind[-1] == len(block) or (block[behind] != _DOT).any():
+                return True
         zeros[1:] &= starts[:-1]
         zeros[0] = False  # what stands before it was looked at with the block before
         going_on = block >= _ZERO

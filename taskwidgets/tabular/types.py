@@ -89,13 +89,13 @@ def fits(value: str, kind: str) -> bool:
 
     Postgres reads more than that, but as something else: ``007`` and ``0x1F`` as integers, the
     moment ``2024-01-05 10:00`` as a day, ``1e5`` as 100000. A day among moments is its midnight,
-    and ``-007``, ``5.`` and ``12e-05``, which are no codes, are the numbers that they look like.
+    and among numbers with a point ``-007``, ``5.`` and ``12e-05``, which are no codes, are the
+    numbers that they look like.
     """
-    if kind in _NUMBERS:
+    if kind in _NUMBERS and kind not in _WHOLE:
         if value.startswith("-0"):
             value = value[1:].lstrip("0") or "0"
-        if kind not in _WHOLE:
-            value = value.removesuffix(".")
+        value = value.removesuffix(".")
     found = kind_of(value)
     if kind in _WHOLE:
         bound = _WHOLE[kind]

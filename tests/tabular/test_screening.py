@@ -17,7 +17,7 @@ from taskwidgets.tabular.types import fits
 from taskwidgets.tabular.widening import converts_exactly, wider
 
 GOOD = {
-    "integer": ["0", "7", "-12", "2147483647", "-007", "-0", "10"],
+    "integer": ["0", "7", "-12", "2147483647", "-7", "-10", "10"],
     "bigint": ["0", "-9223372036854775808", "99", "3000000000"],
     "numeric": [
         "0.5",
@@ -48,8 +48,8 @@ GOOD = {
 }
 # Each of these Postgres reads as the type, and as something else than it says.
 BAD = {
-    "integer": ["007", "+5", " 7", "7 ", "0x1F", "1_000", "00"],
-    "bigint": ["007", "+5", "7 ", "0b1", "1_000"],
+    "integer": ["007", "+5", " 7", "7 ", "0x1F", "1_000", "00", "-007", "-0"],
+    "bigint": ["007", "+5", "7 ", "0b1", "1_000", "-05"],
     "numeric": ["1e5", "+1.5", "01.5", "1.5 ", "1_000.5", "1.5e10"],
     "double precision": [
         *("1e5", "12E3", "01.5", "+5", " 1.5", "1.5 ", "12345678901234567", "007"),
@@ -126,6 +126,7 @@ def test_codes_only() -> None:
     rows = [["7", "text", "0.5"]] * 50
     for place, value, seen in [
         *((0, "007", True), (2, "+5", True), (2, "01.5", True), (0, "+1", True)),
+        *((0, "-007", True), (0, "-0", True), (2, "-0.5", False), (2, "-0", False)),
         *((1, "007", False), (1, "+5", False), (2, "1e5", False), (0, "0", False)),
     ]:
         for row in (0, 20, 49):
