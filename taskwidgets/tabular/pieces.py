@@ -100,6 +100,13 @@ class Cutter:
         self._known_line = self._first = (data_start, first_line)
         self._lines: dict[int, int] = {}  # of the segments handed out last, the line each begins on
 
+    @property
+    def left(self) -> int | None:
+        """Bytes that are still to be handed out; None while the end of the data is not known."""
+        with self._lock:
+            known = [(start, stop) for start, stop in self._gaps if stop is not None]
+            return sum(stop - start for start, stop in known) if known == self._gaps else None
+
     def next(self, target_bytes: int, buffer: bytearray | None = None) -> PiecedSegment | None:
         """The next whole records, about ``target_bytes`` of them; None when nothing is left.
 

@@ -95,6 +95,12 @@ class SegmentReader:
         with self._lock:
             self._stream.close()
 
+    @property
+    def left(self) -> int:
+        """Bytes that are still to be handed out."""
+        with self._lock:
+            return sum(stop - start for start, stop in self._gaps)
+
     def next(self, target_bytes: int, buffer: bytearray | None = None) -> Segment | None:
         """The next whole records, about ``target_bytes`` of them; None when nothing is left.
 

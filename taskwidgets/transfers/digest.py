@@ -1,8 +1,9 @@
-"""The hash of a transfer's file, made in a thread beside it.
+"""The hash of a transfer's file, made beside it.
 
 SHA-256 cannot be put together from parts, so it needs one pass over the file in order, whatever
-order the segments are moved in. It follows the transfer at a short distance, so that it finds each
-block in the page cache; the hash itself runs at 1.7 GB/s without the interpreter's lock.
+order the segments are moved in. Who has just read what comes next hands it over; all else is read
+by a thread, which follows the transfer at a short distance, so that it finds each block in the page
+cache. The hash itself runs at 2 GB/s without the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from io import FileIO
 from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 
 from zlib_ng import zlib_ng
 
@@ -60,19 +61,19 @@ class JoinedFiles:
         self._at = position
         return position
 
-    def read(self, length: int) -> bytes:
-        """Some of the next bytes, of one file only."""
+    def readinto(self, view: memoryview) -> int:
+        """Some of the next bytes, of one file only; how many they are."""
         number = bisect_right(self._begins, self._at) - 1
         if number == len(self._files):
-            return b""
+            return 0
         if self._open is None or self._open[0] != number:
             self.__exit__(None, None, None)
             file = self._files[number][0].open("rb", buffering=0)
             file.seek(self._at - self._begins[number])
             self._open = (number, file)
-        block = self._open[1].read(min(length, self._begins[number + 1] - self._at)) or b""
-        self._at += len(block)
-        return block
+        read = self._open[1].readinto(view[: self._begins[number + 1] - self._at]) or 0
+        self._at += read
+        return read
 
 
 class FileDigest:
@@ -95,6 +96,7 @@ class FileDigest:
         self._hash = hashlib.sha256()
         self.crc32 = 0  # of the same bytes, if asked for
         self._changed = threading.Condition()
+        self._is_busy = False  # somebody hashes what comes next
         self._thread: threading.Thread | None = None
         self._fault: BaseException | None = None
         self._stopped = False
@@ -125,6 +127,26 @@ class FileDigest:
             self._allowed = max(self._allowed, position)
             self._changed.notify_all()
 
+    def take(self, position: int, data: bytes | memoryview) -> None:
+        """The reader has the bytes from ``position`` on in its hands: to hash them, or read later.
+
+        Reading them a second time, and waking the thread for it, cost a fifth of the hash. Not for
+        a digest that counts records or makes a CRC-32.
+        """
+        with self._changed:
+            mine = position == self._position and not self._is_busy
+            self._is_busy |= mine
+        if mine:
+            self._hash.update(data)
+            self._hashed(len(data))
+        self.allow(position + len(data))
+
+    def _hashed(self, length: int) -> None:
+        with self._changed:
+            self._position += length
+            self._is_busy = False
+            self._changed.notify_all()
+
     def stop(self) -> None:
         """End the thread; what is hashed so far is kept."""
         with self._changed:
@@ -146,40 +168,44 @@ class FileDigest:
             raise self._fault
         return self._hash.hexdigest()
 
-    def _opened(self) -> BinaryIO | FileIO | JoinedFiles:
+    def _opened(self) -> FileIO | JoinedFiles:
         if isinstance(self._path, JoinedFiles):
             return self._path
         return self._path.open("rb", buffering=0)
 
     def _read(self) -> None:
+        buffer = bytearray(BLOCK)  # one for all blocks: memory that is new costs as much as reading
         try:
             with self._opened() as file:
-                file.seek(self._position)
                 while True:
                     with self._changed:
-                        while self._position >= self._allowed and not self._stopped:
+                        while (
+                            self._is_busy or self._position >= self._allowed
+                        ) and not self._stopped:
                             self._changed.wait()
                         if self._stopped:
                             return
+                        self._is_busy = True
                         length = min(BLOCK, self._allowed - self._position)
-                    block = file.read(length)
-                    if not block:
+                    file.seek(self._position)
+                    length = file.readinto(memoryview(buffer)[:length]) or 0
+                    if not length:
                         raise SourceChanged(
                             f"{self._path} became shorter while it was read", path=str(self._path)
                         )
+                    block = memoryview(buffer)[:length]
                     self._hash.update(block)
                     if self._with_crc32:
                         self.crc32 = zlib_ng.crc32(block, self.crc32)
                     if self._quote is not None:
-                        found = scan(block, self._quote, self._inside)
+                        found = scan(buffer, self._quote, self._inside, 0, length)
                         self.records += found.records
                         self._inside = found.inside
-                    with self._changed:
-                        self._position += len(block)
-                        self._changed.notify_all()
+                    self._hashed(length)
         except (OSError, SourceChanged) as fault:
             with self._changed:
                 self._fault = fault
+                self._is_busy = False
                 self._changed.notify_all()
 
 
@@ -191,8 +217,8 @@ def file_sha256(path: Path) -> str:
 
 def joined_sha256(files: Sequence[tuple[Path, int]]) -> str:
     """The hexadecimal SHA-256 of so many bytes of each file, one behind the other."""
-    digest = hashlib.sha256()
+    digest, block = hashlib.sha256(), memoryview(bytearray(BLOCK))
     with JoinedFiles(files) as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
+        while length := file.readinto(block):
+            digest.update(block[:length])
     return digest.hexdigest()

@@ -104,7 +104,8 @@ class ExportRanges:
                 return None
             wanted = self._most_blocks
             if self._bytes_per_block is not None:
-                fitting = int(self._pace.batch_bytes() / self._bytes_per_block)
+                left = (self._end - self._next) * self._bytes_per_block
+                fitting = int(self._pace.batch_bytes(left) / self._bytes_per_block)
                 wanted = max(1, min(fitting, wanted))
             batch = BlockRange(self._number, self._next, min(self._next + wanted, self._end))
             self._number += 1

@@ -25,9 +25,10 @@ from taskwidgets.tabular.misfits import find_misfits
 from taskwidgets.tabular.pieces import Cutter, PiecedSegment
 from taskwidgets.tabular.repair import Fault
 from taskwidgets.transfers.common import Common
+from taskwidgets.transfers.copy_in import CopyIn
 from taskwidgets.transfers.faults import stopping_error
 from taskwidgets.transfers.names import TableName
-from taskwidgets.transfers.segment_batches import Follower, Segments, copy_statement
+from taskwidgets.transfers.segment_batches import Follower, Segments
 from taskwidgets.transfers.sorting import Sorter
 from taskwidgets.transfers.upload_plan import UploadPlan
 from taskwidgets.transfers.widening import Misfits
@@ -62,8 +63,7 @@ class LenientSegments(Segments[PiecedSegment]):
         self._grammar = plan.grammar
         self._conversions = plan.conversions
         self._sorter = Sorter(
-            copy_statement(self._staging, plan),
-            copy_statement(self._staging, plan, tolerant=True),
+            CopyIn(self._staging, plan),
             plan.dialect,
             plan.columns,
             plan.types,

@@ -156,6 +156,9 @@ class _Follower:
     def allow(self, position: int) -> None:
         self.digest.allow(self.before + position)
 
+    def take(self, position: int, data: bytes | memoryview) -> None:
+        self.digest.take(self.before + position, data)
+
 
 class _Part:
     """One file that is being loaded: its task, and what is open for it."""

@@ -8,9 +8,13 @@ from taskwidgets.runtime.control import Control
 
 __all__ = ["LARGEST_BATCH", "Pace"]
 
-LARGEST_BATCH = 4 << 20  # bytes; with larger ones COPY is not faster (benchmarks/upload.py)
+LARGEST_BATCH = 8 << 20  # bytes; with larger ones COPY is not faster (benchmarks/bench.py)
 SMALLEST_BATCH = 64 << 10  # bytes
 BATCH_SECONDS = 0.08  # what a batch should take
+# Towards the end batches become smaller, so that no worker is left alone with a large last one: a
+# batch is at most this share of what is left, but no smaller than this many bytes for that.
+LAST_SHARE = 0.25
+LAST_BATCH = 1 << 20  # bytes
 RATED_SECONDS = 0.25  # of a limited rate, what one batch may use up: the bar moves steadily
 
 
@@ -22,9 +26,11 @@ class Pace:
         self._lock = threading.Lock()
         self._speed: float | None = None  # bytes per second and worker, smoothed
 
-    def batch_bytes(self) -> int:
-        """The size for the next batch."""
+    def batch_bytes(self, left: float | None = None) -> int:
+        """The size for the next batch, of the ``left`` bytes that are not handed out yet."""
         size = float(LARGEST_BATCH)
+        if left is not None:
+            size = min(size, max(LAST_BATCH, left * LAST_SHARE))
         with self._lock:
             if self._speed is not None:
                 size = min(size, self._speed * BATCH_SECONDS)

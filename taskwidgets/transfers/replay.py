@@ -19,8 +19,8 @@ from taskwidgets.tabular.cleaning import clean_text
 from taskwidgets.tabular.grammar import Grammar
 from taskwidgets.tabular.repair import Fault
 from taskwidgets.transfers import tables
+from taskwidgets.transfers.copy_in import CopyIn
 from taskwidgets.transfers.names import TableName
-from taskwidgets.transfers.segment_batches import copy_statement
 from taskwidgets.transfers.sorting import Sorted, Sorter
 from taskwidgets.transfers.upload_plan import UploadPlan
 
@@ -141,8 +141,7 @@ def _load(connection: Connection, plan: UploadPlan, data: bytes) -> Sorted:
     tables.create_staging(connection, MENDED, plan.staged_columns, plan.types, plan.source_column)
     tables.name_source(connection, plan.source_name)
     sorter = Sorter(
-        copy_statement(MENDED, utf8),
-        copy_statement(MENDED, utf8, tolerant=True),
+        CopyIn(MENDED, utf8),
         utf8.dialect,
         plan.columns,
         plan.types,

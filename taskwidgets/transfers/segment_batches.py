@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Generic, Protocol, TypeVar
 
 import psycopg2
-from psycopg2 import sql
 from sqlalchemy import Connection, text
 
 from taskwidgets.runtime.failpoints import reach
@@ -21,6 +20,7 @@ from taskwidgets.tabular.screening import Screen
 from taskwidgets.tabular.segments import Segment, SegmentReader
 from taskwidgets.transfers import tables
 from taskwidgets.transfers.common import Common
+from taskwidgets.transfers.copy_in import CopyIn
 from taskwidgets.transfers.crew import Session
 from taskwidgets.transfers.faults import NOT_OF_THE_TYPE, source_error, uncounted
 from taskwidgets.transfers.names import TableName
@@ -28,14 +28,11 @@ from taskwidgets.transfers.pace import LARGEST_BATCH
 from taskwidgets.transfers.upload_plan import UploadPlan
 from taskwidgets.transfers.widening import BegunAnew, Misfits, Widening, decide, widenable
 
-__all__ = ["SEND_BYTES", "Follower", "Pieces", "Segments", "StrictSegments", "copy_statement"]
+__all__ = ["Follower", "Segments", "StrictSegments"]
 
 SegmentT = TypeVar("SegmentT", bound=Segment)
 SegmentT_co = TypeVar("SegmentT_co", bound=Segment, covariant=True)
 
-# Bytes that the driver reads and sends at once: larger pieces give the loop's thread its turn
-# less often, smaller ones cost a call each. Measured flat between 64 KiB and 1 MiB.
-SEND_BYTES = 256 * 1024
 # As far into a file all is looked for that Postgres would read otherwise than it is written. That
 # costs a tenth of COPY's own time, so that further on it is codes only: leading zeros and plus
 # signs. What COPY refuses is told everywhere.
@@ -44,6 +41,10 @@ WELL_READ_BYTES = 32 << 20
 
 class Reader(Protocol[SegmentT_co]):
     """What cuts the source."""
+
+    @property
+    def left(self) -> int | None:
+        """Bytes that are still to be handed out; None where nobody knows."""
 
     def next(self, target_bytes: int, buffer: bytearray | None = None) -> SegmentT_co | None:
         """The next whole records, about so many bytes of them; None when nothing is left."""
@@ -54,6 +55,9 @@ class Follower(Protocol):
 
     def allow(self, position: int) -> None:
         """The workers have come this far."""
+
+    def take(self, position: int, data: bytes | memoryview) -> None:
+        """A worker holds the bytes from this position on."""
 
 
 class Segments(Generic[SegmentT]):
@@ -103,11 +107,16 @@ class Segments(Generic[SegmentT]):
         raise NotImplementedError
 
     def take(self) -> SegmentT | None:
-        segment = self._reader.next(self._common.pace.batch_bytes(), self._buffer())
+        size = self._common.pace.batch_bytes(self._reader.left)
+        segment = self._reader.next(size, self._buffer())
         if segment is not None:
-            # Positions in an unpacked source say nothing of the file's own bytes.
-            self._digest.allow(min(segment.stop, self._plan.size))
+            self._follow(segment)
         return segment
+
+    def _follow(self, segment: SegmentT) -> None:
+        """Have the digest go on."""
+        # Positions in an unpacked source say nothing of the file's own bytes.
+        self._digest.allow(min(segment.stop, self._plan.size))
 
     def _buffer(self) -> bytearray:
         """The calling worker's own: it holds one segment at a time, and a retry has the same."""
@@ -236,7 +245,10 @@ class StrictSegments(Segments[Segment]):
         part: int | None = None,
     ) -> None:
         super().__init__(run, store, plan, staging, reader, digest, common, part)
-        self._copy = copy_statement(staging, plan)
+        self._copy = CopyIn(staging, plan)
+
+    def _follow(self, segment: Segment) -> None:
+        self._digest.take(segment.start, segment.data)
 
     def load(self, connection: Connection, batch: Segment) -> Checkpoint:
         if self._screen.suspects(batch.data, codes_only=batch.start >= WELL_READ_BYTES):
@@ -249,8 +261,7 @@ class StrictSegments(Segments[Segment]):
     def _copy_in(self, connection: Connection, batch: Segment) -> int:
         cursor = connection.connection.cursor()
         try:
-            cursor.copy_expert(self._copy, Pieces(batch.data), SEND_BYTES)
-            return int(cursor.rowcount)
+            return self._copy.run(cursor, batch.data)
         except psycopg2.Error as error:
             plan = self._plan
             fault = source_error(error, plan.path, plan.dialect, plan.columns, batch)
@@ -279,35 +290,3 @@ class StrictSegments(Segments[Segment]):
             {index: misfit.values for index, misfit in found.items()},
             {index: (line(misfit), misfit.first) for index, misfit in found.items()},
         )
-
-
-class Pieces:
-    """A segment as the file that the driver reads, without another copy of all of it."""
-
-    def __init__(self, data: bytes | memoryview) -> None:
-        self._rest = memoryview(data)
-
-    def read(self, size: int = -1) -> bytes:
-        """At most ``size`` bytes; none at the end."""
-        size = len(self._rest) if size < 0 else size
-        piece, self._rest = bytes(self._rest[:size]), self._rest[size:]
-        return piece
-
-
-def copy_statement(staging: TableName, plan: UploadPlan, *, tolerant: bool = False) -> sql.Composed:
-    """COPY of data in the plan's dialect; ``tolerant``: it passes over values that do not fit.
-
-    Then it tells of each such line in a notice (ON_ERROR, LOG_VERBOSITY: Postgres 17 and newer,
-    https://www.postgresql.org/docs/current/sql-copy.html).
-    """
-    options = plan.dialect.copy_options
-    more = ", ON_ERROR ignore, LOG_VERBOSITY verbose" if tolerant else ""
-    return sql.SQL(
-        "COPY {} ({}) FROM STDIN WITH (FORMAT csv, DELIMITER {}, QUOTE {}, NULL {}, ENCODING {}"
-        + more
-        + ")"
-    ).format(
-        staging.identifier,
-        sql.SQL(", ").join(map(sql.Identifier, plan.columns)),
-        *(sql.Literal(options[name]) for name in ("delimiter", "quote", "null", "encoding")),
-    )

@@ -15,15 +15,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg2
-from psycopg2 import sql
 from sqlalchemy import Connection, text
 
 from taskwidgets.tabular.boundaries import records
 from taskwidgets.tabular.dialect import Dialect
 from taskwidgets.tabular.fields import split_fields, without_ending
 from taskwidgets.tabular.lines import records_at_lines
+from taskwidgets.transfers.copy_in import CopyIn
 from taskwidgets.transfers.faults import find_fault
-from taskwidgets.transfers.segment_batches import SEND_BYTES, Pieces
 
 __all__ = ["Bad", "Sorted", "Sorter"]
 
@@ -61,18 +60,16 @@ class Sorted:
 
 
 class Sorter:
-    """Copies into one table; ``strict`` and ``tolerant`` are its COPY statements."""
+    """Copies into one table."""
 
     def __init__(
         self,
-        strict: sql.Composed,
-        tolerant: sql.Composed,
+        copy: CopyIn,
         dialect: Dialect,
         columns: tuple[str, ...],
         types: dict[str, str],
     ) -> None:
-        self._strict = strict
-        self._tolerant = tolerant
+        self._copy_in = copy
         self._dialect = dialect
         self._columns = columns
         # The longest first: of two names, one may begin with the other.
@@ -131,9 +128,7 @@ class Sorter:
         notices, driver.notices = driver.notices, heard
         cursor = driver.cursor()
         try:
-            statement = self._tolerant if tolerant else self._strict
-            cursor.copy_expert(statement, Pieces(data), SEND_BYTES)
-            rows = int(cursor.rowcount)
+            rows = self._copy_in.run(cursor, data, tolerant=tolerant)
             # The driver hands over what it was told during COPY with the next statement only.
             cursor.execute("RELEASE SAVEPOINT taskwidgets_piece")
             return rows
