@@ -13,6 +13,7 @@ Importing this starts nothing. What lies where:
     cluster     the data directory: made by initdb, whole or not at all
     settings    the server's configuration, each line with its reason
     sockets     the Unix socket's directory, and the URL that leads there
+    pipes       named pipes through which the server hands out rows
     postmaster  the server process: is it ours, is it up; start and stop
     binaries    the programs inside the wheel
     account     the system account that runs them

@@ -4,7 +4,7 @@ What lies in a home:
 
     start.lock  users.lock      see locks
     data/                       the data directory, of the server's account, 0700
-    socket/                     the Unix socket, of the server's account, 0700
+    socket/                     the Unix socket, of the server's account, 0700; rows-* are pipes
     log/                        the server's log, of the server's account, 0700
     server.conf                 the configuration, see settings
     host                        the name of the machine on which the server was last started

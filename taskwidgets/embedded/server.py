@@ -21,6 +21,7 @@ from taskwidgets.embedded.cluster import ensure_cluster
 from taskwidgets.embedded.connection import NotYet, look
 from taskwidgets.embedded.directory import Directory, advice, find_home, translate_os_errors
 from taskwidgets.embedded.locks import FileLock
+from taskwidgets.embedded.pipes import sweep
 from taskwidgets.embedded.postmaster import Postmaster
 from taskwidgets.embedded.settings import settings
 from taskwidgets.embedded.sockets import find_socket_directory, make_url, socket_path
@@ -84,6 +85,7 @@ class EmbeddedServer:
         self._process = os.getpid()
         self._users: FileLock | None = None
         self._postmaster: Postmaster | None = None
+        self._sockets: Path | None = None
 
     def __repr__(self) -> str:
         return f"<EmbeddedServer {self.version} in {self.home}>"
@@ -107,6 +109,8 @@ class EmbeddedServer:
             try:
                 if users.is_current() and users.only_holder() and self._postmaster is not None:
                     with contextlib.suppress(EmbeddedServerError, OSError):
+                        if self._sockets is not None:
+                            sweep(self._sockets)  # a session that waits there would not end
                         self._postmaster.stop()
             finally:
                 users.release()
@@ -152,7 +156,8 @@ class EmbeddedServer:
         directory.make_private(directory.log, account)
         binaries = find_binaries(directory, account)
         ensure_cluster(directory, account, binaries)
-        socket_directory = find_socket_directory(directory, account)
+        socket_directory = self._sockets = find_socket_directory(directory, account)
+        sweep(socket_directory)
         self._postmaster = postmaster = Postmaster(directory, account, binaries)
         began = time.monotonic()
         while True:

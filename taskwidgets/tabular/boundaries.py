@@ -70,7 +70,7 @@ class Scan:
 
 
 def scan(
-    data: bytes | bytearray,
+    data: bytes | bytearray | memoryview,
     quote: int,
     inside: bool = False,
     start: int = 0,
@@ -86,11 +86,16 @@ def scan(
     newlines, quotes = _scratch.masks(stop - start)
     np.equal(array, _NEWLINE, out=newlines)
     lines = int(np.count_nonzero(newlines))
-    if data.find(quote, start, stop) < 0:
+    if isinstance(data, memoryview):  # which cannot be searched
+        np.equal(array, quote, out=quotes)
+        has_quotes = bool(quotes.any())
+    else:
+        has_quotes = data.find(quote, start, stop) >= 0
+    if not has_quotes:
         if inside or not lines:
             return Scan(0, 0, 0, lines, 0, inside)
-        first, last = data.find(b"\n", start, stop) + 1, data.rfind(b"\n", start, stop) + 1
-        return Scan(first, last, lines, lines, lines, inside)
+        first, last = int(newlines.argmax()) + 1, _last(newlines) + 1
+        return Scan(start + first, start + last, lines, lines, lines, inside)
     np.equal(array, quote, out=quotes)
     ends, inside = _end_words(quotes, newlines, inside)
     words = np.flatnonzero(ends)
@@ -103,6 +108,14 @@ def scan(
     records = int(np.bitwise_count(ends).sum())
     lines_to_last = int(np.count_nonzero(newlines[:last]))
     return Scan(start + first, start + last, records, lines, lines_to_last, inside)
+
+
+def _last(flags: npt.NDArray[np.bool_]) -> int:
+    """The last one that is set; there is one."""
+    size = 1 << 10
+    while not (found := np.flatnonzero(flags[-size:])).size:
+        size <<= 4
+    return max(len(flags) - size, 0) + int(found[-1])
 
 
 def is_plain(data: bytes | bytearray | memoryview, quote: int) -> bool:

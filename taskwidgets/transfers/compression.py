@@ -22,7 +22,7 @@ GZIP_WINDOW = 31  # zlib's code for: the largest window, with gzip's header
 class Compressor(Protocol):
     """Compresses one range."""
 
-    def compress(self, data: bytes) -> bytes:
+    def compress(self, data: bytes | memoryview) -> bytes | memoryview:
         """What comes out for these bytes now, perhaps nothing."""
 
     def flush(self) -> bytes:
@@ -30,7 +30,7 @@ class Compressor(Protocol):
 
 
 class _Plain:
-    def compress(self, data: bytes) -> bytes:
+    def compress(self, data: bytes | memoryview) -> bytes | memoryview:
         return data
 
     def flush(self) -> bytes:

@@ -12,11 +12,12 @@ import hashlib
 import threading
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from io import FileIO
 from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from zlib_ng import zlib_ng
 
@@ -76,6 +77,19 @@ class JoinedFiles:
         return read
 
 
+@dataclass
+class _State:
+    """What is made of the bytes so far."""
+
+    sha256: Any
+    crc32: int = 0
+    records: int = 0  # that end in a newline
+    inside: bool = False  # a quote is open
+
+    def copy(self) -> _State:
+        return replace(self, sha256=self.sha256.copy())
+
+
 class FileDigest:
     """SHA-256 of a file up to where it has been allowed to read; may be stopped and go on.
 
@@ -89,14 +103,12 @@ class FileDigest:
         self._path = path
         self._with_crc32 = crc32
         self._quote = quote
-        self._inside = False  # whether a quote is open
-        self.records = 0  # that end in a newline, if asked for
+        self._state = self._allowed_state = _State(hashlib.sha256())
         self._position = 0
         self._allowed = 0
-        self._hash = hashlib.sha256()
-        self.crc32 = 0  # of the same bytes, if asked for
         self._changed = threading.Condition()
         self._is_busy = False  # somebody hashes what comes next
+        self._is_awaited = False
         self._thread: threading.Thread | None = None
         self._fault: BaseException | None = None
         self._stopped = False
@@ -107,9 +119,19 @@ class FileDigest:
         return self._with_crc32
 
     @property
+    def crc32(self) -> int:
+        """Of the same bytes, if asked for."""
+        return self._state.crc32
+
+    @property
     def with_records(self) -> bool:
         """Whether ``records`` are counted."""
         return self._quote is not None
+
+    @property
+    def records(self) -> int:
+        """Those that end in a newline, if asked for."""
+        return self._state.records
 
     @property
     def position(self) -> int:
@@ -122,30 +144,30 @@ class FileDigest:
         self._thread = start_thread(self._read, name="digest")
 
     def allow(self, position: int) -> None:
-        """The reader has come this far; the digest may follow."""
+        """The file is as it is up to here; the digest may follow."""
         with self._changed:
             self._allowed = max(self._allowed, position)
-            self._changed.notify_all()
+            self._wake()
 
     def take(self, position: int, data: bytes | memoryview) -> None:
-        """The reader has the bytes from ``position`` on in its hands: to hash them, or read later.
+        """Somebody has the bytes from ``position`` on in his hands: hashed now if they come next.
 
-        Reading them a second time, and waking the thread for it, cost a fifth of the hash. Not for
-        a digest that counts records or makes a CRC-32.
+        Reading them a second time, and waking the thread for it, cost a third of the hash. As long
+        as they are not allowed, they may be taken back.
         """
         with self._changed:
-            mine = position == self._position and not self._is_busy
-            self._is_busy |= mine
-        if mine:
-            self._hash.update(data)
-            self._hashed(len(data))
-        self.allow(position + len(data))
+            if self._is_busy or position != self._position:
+                return
+            self._is_busy = True
+            if position == self._allowed:
+                self._allowed_state = self._state.copy()
+        self._hash_on(data, len(data))
 
-    def _hashed(self, length: int) -> None:
+    def take_back(self) -> None:
+        """What was taken and not allowed is not in the file any more."""
         with self._changed:
-            self._position += length
-            self._is_busy = False
-            self._changed.notify_all()
+            if self._position > self._allowed:
+                self._state, self._position = self._allowed_state, self._allowed
 
     def stop(self) -> None:
         """End the thread; what is hashed so far is kept."""
@@ -160,13 +182,14 @@ class FileDigest:
         """The hexadecimal digest of the first ``size`` bytes, the whole; None after a wish."""
         self.allow(size)
         with self._changed:
+            self._is_awaited = True
             while self._position < size and self._fault is None:
                 if control.wish is not Wish.NONE:
                     return None
                 self._changed.wait(0.05)
         if self._fault is not None:
             raise self._fault
-        return self._hash.hexdigest()
+        return str(self._state.sha256.hexdigest())
 
     def _opened(self) -> FileIO | JoinedFiles:
         if isinstance(self._path, JoinedFiles):
@@ -177,36 +200,49 @@ class FileDigest:
         buffer = bytearray(BLOCK)  # one for all blocks: memory that is new costs as much as reading
         try:
             with self._opened() as file:
-                while True:
-                    with self._changed:
-                        while (
-                            self._is_busy or self._position >= self._allowed
-                        ) and not self._stopped:
-                            self._changed.wait()
-                        if self._stopped:
-                            return
-                        self._is_busy = True
-                        length = min(BLOCK, self._allowed - self._position)
+                while (length := self._next_length()) > 0:
                     file.seek(self._position)
-                    length = file.readinto(memoryview(buffer)[:length]) or 0
-                    if not length:
+                    read = file.readinto(memoryview(buffer)[:length]) or 0
+                    if not read:
                         raise SourceChanged(
                             f"{self._path} became shorter while it was read", path=str(self._path)
                         )
-                    block = memoryview(buffer)[:length]
-                    self._hash.update(block)
-                    if self._with_crc32:
-                        self.crc32 = zlib_ng.crc32(block, self.crc32)
-                    if self._quote is not None:
-                        found = scan(buffer, self._quote, self._inside, 0, length)
-                        self.records += found.records
-                        self._inside = found.inside
-                    self._hashed(length)
+                    self._hash_on(buffer, read)
         except (OSError, SourceChanged) as fault:
             with self._changed:
                 self._fault = fault
                 self._is_busy = False
                 self._changed.notify_all()
+
+    def _next_length(self) -> int:
+        """Wait for bytes that may be read, and take them on; 0 when it is to stop."""
+        with self._changed:
+            while (self._is_busy or self._position >= self._allowed) and not self._stopped:
+                self._changed.wait()
+            if self._stopped:
+                return 0
+            self._is_busy = True
+            return min(BLOCK, self._allowed - self._position)
+
+    def _hash_on(self, data: bytes | bytearray | memoryview, length: int) -> None:
+        """What comes next; by one thread at a time."""
+        state, view = self._state, memoryview(data)[:length]
+        state.sha256.update(view)
+        if self._with_crc32:
+            state.crc32 = zlib_ng.crc32(view, state.crc32)
+        if self._quote is not None:
+            found = scan(data, self._quote, state.inside, 0, length)
+            state.records += found.records
+            state.inside = found.inside
+        with self._changed:
+            self._position += length
+            self._is_busy = False
+            self._wake()
+
+    def _wake(self) -> None:
+        """Have others look again, if there is anything to see: to wake them costs something."""
+        if self._position < self._allowed or self._is_awaited:
+            self._changed.notify_all()
 
 
 def file_sha256(path: Path) -> str:

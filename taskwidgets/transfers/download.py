@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,8 +47,9 @@ from taskwidgets.transfers.partial_file import (
     partial_path,
     publish,
 )
+from taskwidgets.transfers.pipe import NoPipe, PipeReader
 from taskwidgets.transfers.psql import PsqlReader
-from taskwidgets.transfers.reader import CopierReader, Reader, opening
+from taskwidgets.transfers.reader import CopierReader, CopyOut, Reader, opening
 from taskwidgets.transfers.snapshot import LOCK_NOT_AVAILABLE, Snapshot, Witness, Written, verify
 from taskwidgets.transfers.sources import output_columns
 
@@ -381,15 +383,16 @@ class Download:
         # Hashed anew when it is not as the last attempt left it, or is cut back behind its end.
         if self._stamp != _stamp(self._partial) or self._digest.position > last.stop:
             self._digest = self._new_digest(verify=last.stop > 0)
-        file = OrderedFile(self._partial, last.stop, last.crc32, lambda: crew.stopping)
+        file = OrderedFile(
+            self._partial, last.stop, last.crc32, lambda: crew.stopping, self._digest
+        )
         task = ExportRanges(
             store=self._store,
             run=run,
-            statement=self._statement(),
+            copy=self._copy(),
             reader=lambda: self._reader(begin),
             compressor=lambda: compressor(plan.path),
             file=file,
-            digest=self._digest,
             blocks=range(first_block, blocks),
             saved=last.stop,
             count_rows=plan.materialized is not None,
@@ -478,7 +481,7 @@ class Download:
         plain = is_plain(self._plan.path)
         return FileDigest(self._partial, crc32=verify, quote=QUOTE if plain else None)
 
-    def _statement(self) -> Callable[[int, int], str]:
+    def _copy(self) -> Callable[[int, int], CopyOut]:
         """What makes the COPY of blocks [start, stop)."""
         plan = self._plan
         if plan.table is not None:
@@ -486,9 +489,8 @@ class Download:
         else:
             select = plan.select_from(self._staging, staging_columns(len(plan.columns)))
         query, options = self._spoken(select), self._spoken(plan.copy_options())
-        return lambda start, stop: (
-            f"COPY ({query} WHERE ctid >= '({start},0)' AND ctid < '({stop},0)')"
-            f" TO STDOUT WITH ({options})"
+        return lambda start, stop: CopyOut(
+            f"{query} WHERE ctid >= '({start},0)' AND ctid < '({stop},0)'", options
         )
 
     def _header(self, begin: list[str]) -> bytes:
@@ -500,10 +502,10 @@ class Download:
         options = self._spoken(plan.copy_options(header=True))
         reader = self._reader(begin)
         try:
-            line = b"".join(reader.read(f"COPY ({query}) TO STDOUT WITH ({options})"))
+            line = b"".join(map(bytes, reader.read(CopyOut(query, options))))
         finally:
             reader.close()
-        return squeeze.compress(line) + squeeze.flush()
+        return bytes(squeeze.compress(line)) + squeeze.flush()
 
     def _spoken(self, statement: sql.Composable) -> str:
         """A composed statement as text, quoted as the server wants it."""
@@ -519,6 +521,9 @@ class Download:
     def _reader(self, begin: list[str]) -> Reader:
         """For statements that give rows all the time."""
         connect = self._store.database.connect_arguments
+        if PipeReader.serves(connect):
+            with suppress(NoPipe):
+                return PipeReader(self._store.database.url, connect, begin)
         if PsqlReader.serves(connect):
             return PsqlReader(self._store.database.url, connect, begin)
         return self._patient_reader(begin)

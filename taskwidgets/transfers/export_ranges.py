@@ -16,10 +16,9 @@ from taskwidgets.store import checkpoints
 from taskwidgets.store.checkpoints import Checkpoint
 from taskwidgets.store.jobs import PostgresJobStore
 from taskwidgets.transfers.compression import Compressor
-from taskwidgets.transfers.digest import FileDigest
 from taskwidgets.transfers.pace import Pace
 from taskwidgets.transfers.partial_file import OrderedFile
-from taskwidgets.transfers.reader import Reader
+from taskwidgets.transfers.reader import CopyOut, Piece, Reader
 
 __all__ = ["BlockRange", "ExportRanges"]
 
@@ -48,7 +47,7 @@ class BlockRange:
 class ExportRanges:
     """Hands out ranges, writes what comes back in order, and makes checkpoints.
 
-    ``statement`` makes the COPY of blocks [start, stop); ``count_rows``: progress goes by rows,
+    ``copy`` makes the COPY of blocks [start, stop); ``count_rows``: progress goes by rows,
     not by blocks; ``saved``: bytes that are checkpointed already.
     """
 
@@ -57,11 +56,10 @@ class ExportRanges:
         *,
         store: PostgresJobStore,
         run: Run,
-        statement: Callable[[int, int], str],
+        copy: Callable[[int, int], CopyOut],
         reader: Callable[[], Reader],
         compressor: Callable[[], Compressor],
         file: OrderedFile,
-        digest: FileDigest,
         blocks: range,
         saved: int,
         count_rows: bool,
@@ -69,11 +67,10 @@ class ExportRanges:
     ) -> None:
         self._store = store
         self._run = run
-        self._statement = statement
+        self._copy = copy
         self._reader = reader
         self._compressor = compressor
         self._file = file
-        self._digest = digest
         self._count_rows = count_rows
         self._keep_alive = keep_alive
         self._pace = Pace(run.control)
@@ -119,7 +116,7 @@ class ExportRanges:
         reach("before the rows")
         began, squeeze, size = time.monotonic(), self._compressor(), 0
         try:
-            pieces = tool.read(self._statement(batch.start, batch.stop))
+            pieces = tool.read(self._copy(batch.start, batch.stop))
             for piece in pieces:
                 size += len(piece)
                 self._put(batch, squeeze.compress(piece))
@@ -152,7 +149,6 @@ class ExportRanges:
             if settled.block is None or settled.block <= block:
                 return
             self._shown = (settled.rows, settled.block)
-        self._digest.allow(settled.size)
         more = settled.rows - rows
         self._run.meter.add(more if self._count_rows else settled.block - block, more)
 
@@ -184,7 +180,7 @@ class ExportRanges:
                 self._fault = fault
                 return
 
-    def _put(self, batch: BlockRange, data: bytes) -> None:
+    def _put(self, batch: BlockRange, data: Piece) -> None:
         if data and not self._file.put(batch.number, data):
             raise Stopped(self._run.control.wish)
 

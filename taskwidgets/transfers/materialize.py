@@ -28,7 +28,7 @@ from taskwidgets.transfers import tables
 from taskwidgets.transfers.crew import Session
 from taskwidgets.transfers.download_plan import DownloadPlan
 from taskwidgets.transfers.names import TableName
-from taskwidgets.transfers.reader import Reader
+from taskwidgets.transfers.reader import CopyOut, Piece, Reader
 from taskwidgets.transfers.sources import WRITES, not_reading
 
 __all__ = ["Materialize", "staging_columns"]
@@ -113,7 +113,7 @@ class Materialize:
 
     def _fill(self, connection: Connection, reader: Reader) -> int:
         """Have the query's rows flow into the staging table; how many there were."""
-        pieces = reader.read(f"COPY ({self._plan.select}\n) TO STDOUT")
+        pieces = reader.read(CopyOut(self._plan.select))
         source = _Rows(iter(pieces), self._counted)
         into = sql.SQL("COPY {} FROM STDIN WITH (FREEZE)").format(self._staging.identifier)
         cursor = connection.connection.cursor()
@@ -153,7 +153,7 @@ class Materialize:
 class _Rows:
     """The rows of the one session as the file that the other one reads."""
 
-    def __init__(self, pieces: Iterator[bytes], counted: Callable[[int], None]) -> None:
+    def __init__(self, pieces: Iterator[Piece], counted: Callable[[int], None]) -> None:
         self._pieces = pieces
         self._counted = counted
         self._rest = b""
@@ -163,7 +163,7 @@ class _Rows:
         """At most ``size`` bytes; none at the end."""
         if not self._rest:
             try:
-                self._rest = next(self._pieces, b"")
+                self._rest = bytes(next(self._pieces, b""))
             except DatabaseError as fault:
                 self.fault = fault
                 raise

@@ -10,7 +10,7 @@ import errno
 import fcntl
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from zlib_ng import zlib_ng
 
 from taskwidgets.errors import SourceChanged, TargetError, TargetExists
 from taskwidgets.runtime.failpoints import reach
+from taskwidgets.transfers.digest import FileDigest
 
 __all__ = [
     "OrderedFile",
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 COPY_BYTES = 1 << 20
+HELD_BYTES = 1 << 20  # of a block
 AHEAD = 16 << 20  # bytes that a worker may hold while it waits for its turn
 
 
@@ -95,12 +97,54 @@ class Settled:
     block: int | None = None
 
 
+class _Held:
+    """Bytes that wait, in blocks that are used again: new memory costs more than the copying."""
+
+    def __init__(self, free: list[bytearray]) -> None:
+        """``free``: blocks to be had, and where they go afterwards."""
+        self._free = free
+        self._blocks: list[bytearray] = []
+        self.size = 0
+
+    def add(self, data: bytes | memoryview) -> None:
+        view = memoryview(data)
+        while view:
+            at = self.size % HELD_BYTES
+            if at == 0:
+                self._blocks.append(self._free.pop() if self._free else bytearray(HELD_BYTES))
+            taken = min(len(view), HELD_BYTES - at)
+            self._blocks[-1][at : at + taken] = view[:taken]
+            self.size += taken
+            view = view[taken:]
+
+    def pieces(self) -> Iterator[memoryview]:
+        """All of it, in order."""
+        for number, block in enumerate(self._blocks):
+            yield memoryview(block)[: self.size - number * HELD_BYTES]
+
+    def give_back(self) -> None:
+        """It is not needed any more."""
+        self._free += self._blocks
+        self._blocks, self.size = [], 0
+
+
 class OrderedFile:
     """The partial file: pieces of ranges go in by turns; a range that fails is cut out again."""
 
-    def __init__(self, path: Path, size: int, crc32: int, stopped: Callable[[], bool]) -> None:
-        """Open the file and cut it back to ``size`` bytes; SourceChanged if it has fewer."""
+    def __init__(
+        self,
+        path: Path,
+        size: int,
+        crc32: int,
+        stopped: Callable[[], bool],
+        digest: FileDigest | None = None,
+    ) -> None:
+        """Open the file and cut it back to ``size`` bytes; SourceChanged if it has fewer.
+
+        ``digest`` is shown all that is written, and allowed what is settled.
+        """
         self._path = path
+        self._digest = digest
         self._stopped = stopped
         self._changed = threading.Condition()
         try:
@@ -126,7 +170,8 @@ class OrderedFile:
         self.settled = Settled(size, crc32)
         self._size, self._crc32 = size, crc32
         self._turn = 0
-        self._waiting: dict[int, list[bytes]] = {}  # pieces held, by range
+        self._waiting: dict[int, _Held] = {}  # by range
+        self._blocks: list[bytearray] = []  # to be used again
         self._closed: dict[int, tuple[int, int]] = {}  # complete ones: (rows, next block)
 
     @staticmethod
@@ -174,21 +219,24 @@ class OrderedFile:
         """Write what stands before the first range."""
         self._append(data)
         self.settled = Settled(self._size, self._crc32)
+        if self._digest is not None:
+            self._digest.allow(self._size)
 
-    def put(self, number: int, data: bytes) -> bool:
-        """A piece of range ``number``: written in its turn, held before, a bounded amount.
+    def put(self, number: int, data: bytes | memoryview) -> bool:
+        """A piece of range ``number``: written in its turn, copied before, a bounded amount.
 
         False when the work is to stop: the piece is not taken. TargetError when the disk is full.
         """
         with self._changed:
-            pieces = self._waiting.setdefault(number, [])
-            held = sum(map(len, pieces))
-            while self._turn != number and held + len(data) > AHEAD:
+            if number not in self._waiting:
+                self._waiting[number] = _Held(self._blocks)
+            held = self._waiting[number]
+            while self._turn != number and held.size + len(data) > AHEAD:
                 if self._stopped():
                     return False
                 self._changed.wait(0.05)
             if self._turn != number:
-                pieces.append(data)
+                held.add(data)
                 return True
         # It is this range's turn and no other's, so writing needs no lock.
         self._flush(number)
@@ -220,6 +268,8 @@ class OrderedFile:
                 self.settled = Settled(
                     self._size, self._crc32, self.settled.rows + rows, next_block
                 )
+                if self._digest is not None:
+                    self._digest.allow(self._size)
                 self._turn = number = number + 1
                 follower = self._closed.pop(number, None)
                 self._changed.notify_all()
@@ -228,15 +278,18 @@ class OrderedFile:
             rows, next_block = follower
 
     def _held(self) -> int:
-        return sum(len(piece) for pieces in self._waiting.values() for piece in pieces)
+        return sum(held.size for held in self._waiting.values())
 
     def drop_range(self, number: int) -> None:
         """Range ``number`` failed: forget what it sent; cut off what it wrote in its turn."""
         with self._changed:
-            self._waiting.pop(number, None)
+            if (held := self._waiting.pop(number, None)) is not None:
+                held.give_back()
             if self._turn == number and self._file >= 0:
                 # Also when nothing of it counts as written: a full disk takes a piece in part.
                 self._size, self._crc32 = self.settled.size, self.settled.crc32
+                if self._digest is not None:
+                    self._digest.take_back()
                 os.ftruncate(self._file, self._size)
 
     def sync(self) -> None:
@@ -253,10 +306,12 @@ class OrderedFile:
             self._file = -1
 
     def _flush(self, number: int) -> None:
-        for piece in self._waiting.pop(number, []):
-            self._append(piece)
+        if (held := self._waiting.pop(number, None)) is not None:
+            for piece in held.pieces():
+                self._append(piece)
+            held.give_back()
 
-    def _append(self, data: bytes) -> None:
+    def _append(self, data: bytes | memoryview) -> None:
         view, at = memoryview(data), self._size
         try:
             while view:
@@ -265,6 +320,8 @@ class OrderedFile:
         except OSError as error:
             raise self._cannot(error, self._size) from error
         self._crc32 = zlib_ng.crc32(data, self._crc32)
+        if self._digest is not None:
+            self._digest.take(self._size, data)
         self._size = at
 
     def _cannot(self, error: OSError, size: int) -> TargetError:

@@ -22,7 +22,6 @@ import secrets
 import select
 import signal
 import subprocess
-import time
 from collections.abc import Generator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -36,16 +35,16 @@ from taskwidgets.transfers.reader import (
     CANCEL_SECONDS,
     LEAVE_SECONDS,
     PIPE_BYTES,
+    CopyOut,
+    Gathered,
+    Piece,
     Pieces,
+    socket_directory,
     told_error,
-    widen,
 )
 
 __all__ = ["PsqlReader"]
 
-# psql writes 4 kB at a time. To be woken for each would cost more than all else; what comes in
-# these seconds, a quarter of a megabyte, waits in the pipe.
-NAP = 0.002
 # "ERROR:  42P01: relation ..."; the classes 00 to 02 are those of notices and warnings, which a
 # function that sets client_min_messages for itself can still send.
 ERROR = re.compile(r"^\w+:  (?!0[012])([0-9A-Z]{5}): (.*)", re.MULTILINE)
@@ -85,8 +84,7 @@ class PsqlReader:
         os.close(into)
         assert self._process.stderr is not None
         self._words = self._process.stderr.fileno()
-        may_wait = widen(self._rows) >= PIPE_BYTES
-        self._nap_below = PIPE_BYTES // 2 if may_wait else 0
+        self._gathered = Gathered(self._rows, self._words)
         for pipe in (self._rows, self._words):
             os.set_blocking(pipe, False)
         self._said = ""  # by psql, on its standard error, since the last mark
@@ -107,17 +105,10 @@ class PsqlReader:
     @staticmethod
     def serves(connect: dict[str, Any]) -> bool:
         """Whether the server is on this machine, behind a Unix socket, and psql is there."""
-        host = str(connect.get("host", ""))
-        # An address counts more than a socket's directory; in a list, hosts may follow it.
-        is_socket = (
-            host.startswith("/")
-            and "," not in host
-            and not connect.get("hostaddr", os.environ.get("PGHOSTADDR"))
-        )
-        return is_socket and find_psql() is not None
+        return socket_directory(connect) is not None and find_psql() is not None
 
-    def read(self, statement: str) -> Pieces:
-        self._order(f"{statement} {self._copy_into}")
+    def read(self, copy: CopyOut) -> Pieces:
+        self._order(f"{copy.to()} {self._copy_into}")
         return Pieces(self._pieces())
 
     def cancel(self) -> None:
@@ -148,7 +139,7 @@ class PsqlReader:
         except (BrokenPipeError, ValueError):
             raise self._error() from None
 
-    def _pieces(self) -> Generator[bytes, None, int]:
+    def _pieces(self) -> Generator[Piece, None, int]:
         poll = select.poll()
         poll.register(self._rows, select.POLLIN)
         poll.register(self._words, select.POLLIN)
@@ -156,20 +147,10 @@ class PsqlReader:
         while not over:
             poll.poll()
             over = self._listen()
-            while piece := self._take():
-                yield piece
-                if len(piece) < self._nap_below and not over:
-                    time.sleep(NAP)
-                    break
+            yield from self._gathered.take()
+        yield from self._gathered.rest()
         said, self._said = self._said, ""
         return int(said.rpartition(self._mark)[2])
-
-    def _take(self) -> bytes:
-        """What the pipe holds, perhaps nothing."""
-        try:
-            return os.read(self._rows, PIPE_BYTES)
-        except BlockingIOError:
-            return b""
 
     def _listen(self) -> bool:
         """Hear what is said; True when the statement is over."""

@@ -1,16 +1,20 @@
-"""A process that reads from the server, as a worker's tool: started, asked, read from.
+"""What reads from the server, as a worker's tool: started, asked, read from.
 
-``CopierReader`` does so by ``copier.py``, for any server; ``psql.py`` has a faster one for some.
+``CopierReader`` does so by ``copier.py``, for any server; ``psql.py`` and ``pipe.py`` have faster
+ones for some.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import os
+import select
 import subprocess
 import sys
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,9 +29,13 @@ __all__ = [
     "LEAVE_SECONDS",
     "PIPE_BYTES",
     "CopierReader",
+    "CopyOut",
+    "Gathered",
+    "Piece",
     "Pieces",
     "Reader",
     "opening",
+    "socket_directory",
     "told_error",
     "widen",
 ]
@@ -36,6 +44,7 @@ PROGRAM = Path(__file__).with_name("copier.py")
 CANCEL_SECONDS = 2.0  # how long a process may take to cancel its statement, before it is killed
 LEAVE_SECONDS = 5.0  # how long a process that was killed may take to be gone
 PIPE_BYTES = 1 << 20  # the most that an ordinary user may have by default (pipe(7))
+NAP = 2  # ms, in which half a megabyte may come
 
 # What a server or a role may have set for short statements would end an export in its middle; what
 # waits for its turn in the file is idle in its transaction. (pg_dump does the same.) Settings that
@@ -47,29 +56,48 @@ PATIENT = (
 )
 
 
-class Pieces:
-    """The bytes of one statement; ``rows`` is known when they are through."""
+Piece = bytes | memoryview
 
-    def __init__(self, pieces: Generator[bytes, None, int]) -> None:
+
+@dataclass(frozen=True)
+class CopyOut:
+    """A COPY of a query's rows; ``options`` are those of WITH."""
+
+    query: str
+    options: str = ""
+
+    def to(self, place: str = "STDOUT") -> str:
+        """The statement."""
+        options = f" WITH ({self.options})" if self.options else ""
+        return f"COPY ({self.query}\n) TO {place}{options}"  # the query may end with a comment
+
+
+class Pieces:
+    """The bytes of one statement; ``rows`` is known when they are through.
+
+    A piece is good until the next one is asked for.
+    """
+
+    def __init__(self, pieces: Generator[Piece, None, int]) -> None:
         """``pieces`` returns the number of rows."""
         self._pieces = pieces
         self.rows = 0
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[Piece]:
         self.rows = yield from self._pieces
 
 
 class Reader(Protocol):
-    """Reads statements by a process of its own, in one session with the server."""
+    """Reads what statements give, in one session with the server."""
 
-    def read(self, statement: str) -> Pieces:
-        """Run a COPY TO STDOUT: iterate over its bytes, piece by piece; then it has ``rows``."""
+    def read(self, copy: CopyOut) -> Pieces:
+        """Run a COPY: iterate over its bytes, piece by piece; then it has ``rows``."""
 
     def cancel(self) -> None:
-        """Break off the statement in flight, from another thread; the process ends with it."""
+        """Break off the statement in flight, from another thread; the session ends with it."""
 
     def close(self) -> None:
-        """End the process, its statement with it, and wait until it is gone."""
+        """End the session, its statement with it, and wait until it is gone."""
 
 
 def opening(begin: Sequence[str], marks: Sequence[str], settings: Sequence[str]) -> list[str]:
@@ -104,11 +132,11 @@ class CopierReader:
             self.close()
             raise
 
-    def read(self, statement: str) -> Pieces:
-        self._order(statement)
+    def read(self, copy: CopyOut) -> Pieces:
+        self._order(copy.to())
         return Pieces(self._pieces())
 
-    def _pieces(self) -> Generator[bytes, None, int]:
+    def _pieces(self) -> Generator[Piece, None, int]:
         while True:
             piece, told = self._next()
             if piece is None:
@@ -172,6 +200,54 @@ def told_error(url: URL, sqlstate: str | None, message: str, *, away: bool) -> D
     if sqlstate == "42501":
         return RightsMissing(text, sqlstate=sqlstate)
     return DatabaseError(message, sqlstate=sqlstate)
+
+
+class Gathered:
+    """The reading end of a pipe into which rows come in small pieces, taken out in large ones.
+
+    To be woken for each piece would cost more than all else; so after a look at it, it is left
+    alone for a moment, as long as it has room for what may come.
+    """
+
+    def __init__(self, pipe: int, news: int) -> None:
+        """``news``: a descriptor on which the end of the statement is heard."""
+        self._pipe = pipe
+        self._news = select.poll()
+        self._news.register(news, select.POLLIN)
+        self._may_wait = widen(pipe) >= PIPE_BYTES
+        # One for all: a new one would be new memory each time, which costs as much as the reading.
+        self._buffer = memoryview(bytearray(PIPE_BYTES))
+
+    def take(self) -> Iterator[memoryview]:
+        """What is there, and what comes soon; each good until the next."""
+        while piece := self._read():
+            yield piece
+            if self._may_wait and len(piece) < PIPE_BYTES // 2:
+                self._news.poll(NAP)
+                return
+
+    def rest(self) -> Iterator[memoryview]:
+        """All that is left, when nobody writes any more."""
+        while piece := self._read():
+            yield piece
+
+    def _read(self) -> memoryview:
+        try:
+            return self._buffer[: os.readv(self._pipe, [self._buffer])]
+        except BlockingIOError:
+            return self._buffer[:0]
+
+
+def socket_directory(connect: dict[str, Any]) -> Path | None:
+    """The directory of the server's Unix socket; None where it is not reached by one."""
+    host = str(connect.get("host", ""))
+    # An address counts more than a socket's directory; in a list, hosts may follow it.
+    is_socket = (
+        host.startswith("/")
+        and "," not in host
+        and not connect.get("hostaddr", os.environ.get("PGHOSTADDR"))
+    )
+    return Path(host) if is_socket else None
 
 
 def widen(pipe: int) -> int:

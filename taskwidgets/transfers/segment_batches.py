@@ -249,6 +249,7 @@ class StrictSegments(Segments[Segment]):
 
     def _follow(self, segment: Segment) -> None:
         self._digest.take(segment.start, segment.data)
+        self._digest.allow(segment.stop)
 
     def load(self, connection: Connection, batch: Segment) -> Checkpoint:
         if self._screen.suspects(batch.data, codes_only=batch.start >= WELL_READ_BYTES):

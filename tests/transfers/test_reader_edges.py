@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
+import re
 import socket
+import termios
 import threading
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -22,13 +26,15 @@ from taskwidgets.embedded import EmbeddedServer
 from taskwidgets.embedded.binaries import Binaries
 from taskwidgets.errors import DatabaseError, RightsMissing, ServerUnreachable
 from taskwidgets.store.database import Database
+from taskwidgets.transfers.pipe import PipeReader
 from taskwidgets.transfers.psql import PsqlReader
-from taskwidgets.transfers.reader import CopierReader
+from taskwidgets.transfers.reader import PIPE_BYTES, CopierReader, CopyOut
 
-AnyReader = PsqlReader | CopierReader
+AnyReader = PipeReader | PsqlReader | CopierReader
 OpenReader = Callable[..., AnyReader]
 
-READERS: dict[str, type[PsqlReader] | type[CopierReader]] = {
+READERS: dict[str, type[PipeReader] | type[PsqlReader] | type[CopierReader]] = {
+    "pipe": PipeReader,
     "psql": PsqlReader,
     "copier": CopierReader,
 }
@@ -58,10 +64,28 @@ def open_reader(request: pytest.FixtureRequest, database_url: str) -> Iterator[O
         one.close()
 
 
+def asked(statement: str) -> CopyOut:
+    """A whole statement as a reader wants it."""
+    match = re.fullmatch(r"COPY (.*) TO STDOUT(?: (?:WITH )?\((.*)\))?", statement, re.DOTALL)
+    assert match is not None
+    what = match[1].removeprefix("(").removesuffix(")")
+    return CopyOut(what if match[1].startswith("(") else f"TABLE {what}", match[2] or "")
+
+
 def read(reader: AnyReader, statement: str) -> tuple[bytes, int]:
     """All bytes of a statement, and how many rows they are said to be."""
-    pieces = reader.read(statement)
-    return b"".join(pieces), pieces.rows
+    pieces = reader.read(asked(statement))
+    return b"".join(map(bytes, pieces)), pieces.rows
+
+
+def is_blocked(reader: AnyReader, look: Look) -> bool:
+    """Whether the server waits for somebody to take what it has."""
+    if not isinstance(reader, PipeReader):
+        return bool(look(BLOCKED))
+    held = array("i", [0])
+    with reader._pipe.open() as pipe:
+        fcntl.ioctl(pipe, termios.FIONREAD, held)
+    return held[0] > PIPE_BYTES - 8192
 
 
 def reference(url: str, statement: str) -> tuple[bytes, int]:
@@ -126,12 +150,13 @@ def test_the_bytes_are_those_of_the_driver(
 def test_a_reader_that_is_asked_slowly_loses_nothing(open_reader: OpenReader, look: Look) -> None:
     """With all pipes full, the rows wait; those that come at the very end are there, too."""
     look("CREATE TABLE t AS SELECT n, md5(n::text) AS a FROM generate_series(1, 200000) AS n")
-    pieces = open_reader().read("COPY t TO STDOUT")
+    reader = open_reader()
+    pieces = reader.read(asked("COPY t TO STDOUT"))
     parts = []
     for number, piece in enumerate(pieces):
-        parts.append(piece)
+        parts.append(bytes(piece))
         if number == 0:
-            wait_until(lambda: bool(look(BLOCKED)), "for the server's waiting")
+            wait_until(lambda: is_blocked(reader, look), "for the server's waiting")
     assert (b"".join(parts), pieces.rows) == reference(look.url, "COPY t TO STDOUT")
 
 
@@ -324,10 +349,11 @@ def test_a_backend_that_is_ended_between_statements_is_unreachable(
         read(reader, "COPY (SELECT 1) TO STDOUT")
 
 
+@pytest.mark.parametrize("open_reader", ["psql", "copier"], indirect=True)
 def test_a_process_that_is_killed_is_unreachable(open_reader: OpenReader, look: Look) -> None:
     """The reader's own process killed, in the middle and while it rests: ServerUnreachable."""
     reader = open_reader()
-    pieces = iter(reader.read(ENDLESS))
+    pieces = iter(reader.read(asked(ENDLESS)))
     next(pieces)
     reader._process.kill()
     with pytest.raises(ServerUnreachable):
@@ -348,12 +374,14 @@ def test_a_server_that_stops_is_unreachable(
     open_reader: OpenReader, private_server: PrivateServer, mode: str
 ) -> None:
     """The server stopped in the middle of the rows, then gone: ServerUnreachable both times."""
-    pieces = iter(open_reader(url=private_server.url()).read(ENDLESS))
+    pieces = iter(open_reader(url=private_server.url()).read(asked(ENDLESS)))
     next(pieces)
-    private_server.stop(mode)
+    stopping = threading.Thread(target=private_server.stop, args=(mode,))
+    stopping.start()
     with pytest.raises(ServerUnreachable):
         for _ in pieces:
             pass
+    stopping.join()
     with pytest.raises(ServerUnreachable):
         open_reader(url=private_server.url())
 
@@ -371,7 +399,7 @@ def test_a_statement_is_cancelled_from_another_thread(
 
     def act() -> None:
         try:
-            for _ in reader.read(statement):
+            for _ in reader.read(asked(statement)):
                 pass
         except BaseException as fault:  # noqa: BLE001 - looked at below
             faults.append(fault)
@@ -407,10 +435,11 @@ def test_close_ends_a_reader_that_rests_or_waits(
     """close() before any statement, or while the server is silent, leaves nothing either."""
     reader = open_reader("BEGIN READ ONLY")
     if statement is not None:
-        reader.read(statement)
+        reader.read(asked(statement))
         wait_until(lambda: bool(look(f"{SESSIONS} AND wait_event = 'PgSleep'")))
     reader.close()
-    assert reader._process.poll() is not None
+    if not isinstance(reader, PipeReader):
+        assert reader._process.poll() is not None
     no_trace(look)
     reader.close()
 
@@ -425,9 +454,10 @@ def test_the_password_is_no_argument(
     url = password_server.url(password="hunter2xyz")
     reader = open_reader(url=url)
     assert read(reader, "COPY (SELECT current_user) TO STDOUT") == (b"owner\n", 1)
-    process = psutil.Process(reader._process.pid)
-    assert len(process.cmdline()) > 1
-    assert "hunter2xyz" not in " ".join(process.cmdline())
+    if not isinstance(reader, PipeReader):
+        process = psutil.Process(reader._process.pid)
+        assert len(process.cmdline()) > 1
+        assert "hunter2xyz" not in " ".join(process.cmdline())
     with pytest.raises(DatabaseError) as caught:
         open_reader(url=password_server.url(password="hunter3xyz"))
     assert "hunter3xyz" not in str(caught.value)

@@ -1,31 +1,34 @@
-"""The two processes that read from the server: psql on a socket, the driver's for any server."""
+"""What reads from the server: a named pipe, psql on a socket, the driver for any server."""
 
 from __future__ import annotations
 
 import threading
 from pathlib import Path
 
+import psycopg2
 import pytest
 from fix_databases import run_sql
 from fix_exports import copied
 from fix_servers import wait_until
 
+from taskwidgets.embedded import pipes as named_pipes
 from taskwidgets.errors import DatabaseError, RightsMissing, ServerUnreachable
 from taskwidgets.store.database import Database
 from taskwidgets.transfers import psql
+from taskwidgets.transfers.pipe import NoPipe, PipeReader
 from taskwidgets.transfers.psql import PsqlReader
-from taskwidgets.transfers.reader import CopierReader
+from taskwidgets.transfers.reader import CopierReader, CopyOut
 
 MANY = "SELECT n, md5(n::text) FROM generate_series(1, 200000) AS n"
 # In the list of columns: in FROM, the server would make all rows before it gives the first.
-ENDLESS = "COPY (SELECT generate_series(1, 1000000000)) TO STDOUT WITH (FORMAT csv)"
+ENDLESS = CopyOut("SELECT generate_series(1, 1000000000)", "FORMAT csv")
 ODD = """
     VALUES (1, 'plain', NULL), (2, 'a "quoted" one', ''), (3, E'two\\nlines', E'a\\\\b'),
            (4, E'tab\\there', 'Zürich — 東京'), (5, '\\.', ':name ; -- /* $$')
 """
 
 
-@pytest.fixture(params=[PsqlReader, CopierReader])
+@pytest.fixture(params=[PipeReader, PsqlReader, CopierReader])
 def start(request, database_url):
     """A factory of readers of one kind; closed with the test."""
     database = Database(database_url)
@@ -42,8 +45,8 @@ def start(request, database_url):
 
 
 def copy(reader, query: str) -> tuple[bytes, int]:
-    pieces = reader.read(f"COPY ({query}) TO STDOUT WITH (FORMAT csv, HEADER)")
-    return b"".join(pieces), pieces.rows
+    pieces = reader.read(CopyOut(query, "FORMAT csv, HEADER"))
+    return b"".join(map(bytes, pieces)), pieces.rows
 
 
 def backends(look, begin: str) -> int:
@@ -127,7 +130,7 @@ def test_a_missing_right_is_told_as_such(start, look):
     look(f"CREATE ROLE {name}")
     look("CREATE TABLE secret (a int)")
     try:
-        with pytest.raises(RightsMissing, match="secret"):
+        with pytest.raises(RightsMissing, match="permission denied"):
             copy(start(f"SET ROLE {name}"), "SELECT * FROM secret")
     finally:
         look(f"DROP ROLE {name}")
@@ -154,7 +157,7 @@ def test_cancel_from_another_thread_ends_a_silent_statement(start, look):
 
     def read():
         try:
-            for _ in reader.read("COPY (SELECT pg_sleep(600)) TO STDOUT"):
+            for _ in reader.read(CopyOut("SELECT pg_sleep(600)")):
                 pass
         except DatabaseError as error:
             told.append(error)
@@ -170,33 +173,35 @@ def test_cancel_from_another_thread_ends_a_silent_statement(start, look):
 
 
 def test_close_ends_a_statement_whose_rows_nobody_reads(start, look):
-    """The process waits in a full pipe; closed, it is gone, and its session with it."""
+    """Somebody waits in a full pipe; closed, he is gone, and his session with him."""
     reader = start()
     next(iter(reader.read(ENDLESS)))
     assert backends(look, "COPY") == 1
     reader.close()
-    assert reader._process.returncode is not None
+    if not isinstance(reader, PipeReader):
+        assert reader._process.returncode is not None
     wait_until(lambda: backends(look, "COPY") == 0)
 
 
-@pytest.mark.parametrize("kind", ["PsqlReader", "CopierReader"])
+@pytest.mark.parametrize("kind", ["PipeReader", "PsqlReader", "CopierReader"])
 def test_a_killed_parent_leaves_no_session(script, database_url, look, kind):
     """SIGKILL of the process that reads: its reader and the statement end by themselves."""
     child = script(
         """
         import sys, time
         from taskwidgets.store.database import Database
+        from taskwidgets.transfers.pipe import PipeReader
         from taskwidgets.transfers.psql import PsqlReader
-        from taskwidgets.transfers.reader import CopierReader
+        from taskwidgets.transfers.reader import CopierReader, CopyOut
         database = Database(sys.argv[1])
         reader = globals()[sys.argv[2]](database.url, database.connect_arguments, [])
-        for piece in reader.read(sys.argv[3]):
+        for piece in reader.read(CopyOut(sys.argv[3], "FORMAT csv")):
             print("reading", flush=True)
             time.sleep(600)
         """,
         database_url,
         kind,
-        ENDLESS,
+        ENDLESS.query,
     )
     assert child.line() == "reading"
     assert backends(look, "COPY") == 1
@@ -208,7 +213,8 @@ def test_a_server_that_is_not_there_is_unreachable(tmp_path):
     """Nobody answers at the address: said so, and nothing is left behind."""
     connect = {"host": str(tmp_path), "port": 5432, "dbname": "x", "user": "y"}
     url = Database(f"postgresql://y@/x?host={tmp_path}").url
-    for kind in (PsqlReader, CopierReader):
+    tmp_path.chmod(0o700)
+    for kind in (PipeReader, PsqlReader, CopierReader):
         with pytest.raises(ServerUnreachable):
             kind(url, connect, [])
 
@@ -242,3 +248,89 @@ def test_both_kinds_export_the_same_bytes(exports, look, monkeypatch):
     monkeypatch.setattr(psql, "find_psql", lambda: None)
     assert exports.run("t", "driver.csv") == expected
     assert run_sql(look.url, "SELECT count(*) FROM taskwidgets.jobs") == [(2,)]
+
+
+# ------------------------------------------------------------------------------ named pipes
+
+
+def pipes(database: Database) -> list[Path]:
+    return [*Path(database.connect_arguments["host"]).glob("rows-*")]
+
+
+def test_pipes_are_for_closed_directories_and_leave_nothing(database_url):
+    """A directory that nobody else may enter; and each pipe is gone with its reader."""
+    database = Database(database_url)
+    assert PipeReader.serves(database.connect_arguments)
+    reader = PipeReader(database.url, database.connect_arguments, [])
+    ours = reader._pipe.path
+    assert ours in pipes(database)
+    assert ours.stat().st_mode & 0o777 == 0o600
+    reader.close()
+    assert not ours.exists()
+    assert not PipeReader.serves({**database.connect_arguments, "host": "/tmp"})
+    assert not PipeReader.serves({**database.connect_arguments, "hostaddr": "127.0.0.1"})
+    database.dispose()
+
+
+def test_who_may_not_write_files_gets_no_pipe(database_url, look):
+    """An ordinary role is served by another reader; an export by it is the same, byte for byte."""
+    name = "plain_" + look.url.partition("?")[0].rpartition("_")[2]
+    look(f"CREATE ROLE {name} LOGIN")
+    database = Database(database_url)
+    arguments = {**database.connect_arguments, "user": name}
+    try:
+        with pytest.raises(NoPipe):
+            PipeReader(database.url, arguments, [])
+    finally:
+        look(f"DROP ROLE {name}")
+        database.dispose()
+
+
+def test_a_server_that_does_not_see_the_pipe_is_not_told_to_write(database_url, monkeypatch):
+    """As behind a socket that is mounted from elsewhere: there the path is nothing, or not ours."""
+    database = Database(database_url)
+    made = []
+
+    class Elsewhere(named_pipes.NamedPipe):
+        def __init__(self, directory):
+            super().__init__(directory)
+            made.append(self.path)
+            self.path.unlink()
+
+    monkeypatch.setattr(named_pipes, "NamedPipe", Elsewhere)
+    with pytest.raises(NoPipe):
+        PipeReader(database.url, database.connect_arguments, [])
+    assert not made[0].exists()
+    database.dispose()
+
+
+def test_a_session_that_waits_for_a_dead_reader_is_let_go(database_url, look):
+    """The reader is killed in the moment before the server opens the pipe: the next one helps."""
+    database = Database(database_url)
+    directory = Path(database.connect_arguments["host"])
+    orphan = named_pipes.NamedPipe(directory)
+    orphan._guard.close()  # as the system does for a process that was killed
+    told = []
+
+    def write():
+        try:
+            run_sql(database_url, f"COPY (SELECT 1) TO '{orphan.path}'")
+        except psycopg2.Error as error:
+            told.append(error)
+
+    waiting = threading.Thread(target=write)
+    waiting.start()
+    wait_until(lambda: backends(look, "COPY (SELECT 1)") == 1)
+    look(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'COPY (SELECT 1)%'"
+    )
+    waiting.join(0.3)
+    assert waiting.is_alive()  # deaf, as long as nobody opens it
+    used = named_pipes.NamedPipe(directory)
+    named_pipes.sweep(directory)
+    waiting.join()
+    assert len(told) == 1
+    assert not orphan.path.exists()
+    assert used.path.exists()  # that of somebody who lives is not touched
+    used.close()
+    database.dispose()
