@@ -25,7 +25,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A committed segment: bytes [start, stop) of the file, its records, its CRC-32.
+    """Committed segments: bytes [start, stop) of the file, their records, their CRC-32.
 
     ``rows`` are loaded, ``rejected`` are not. ``to_block``: for a download, the block of the
     table with which the next segment begins.
@@ -71,7 +71,7 @@ def record(connection: Connection, claim: Claim, checkpoint: Checkpoint) -> bool
 
 
 def committed(connection: Connection, job_id: int) -> list[Checkpoint]:
-    """All committed segments, in the order of the source."""
+    """All that is committed, in the order of the source."""
     rows = connection.execute(
         select(
             checkpoints.c.from_byte,
@@ -103,7 +103,9 @@ def is_committed(connection: Connection, job_id: int, start: int) -> bool:
     return (
         connection.execute(
             select(checkpoints.c.from_byte).where(
-                checkpoints.c.job_id == job_id, checkpoints.c.from_byte == start
+                checkpoints.c.job_id == job_id,
+                checkpoints.c.from_byte <= start,
+                checkpoints.c.to_byte > start,
             )
         ).one_or_none()
         is not None
@@ -113,7 +115,7 @@ def is_committed(connection: Connection, job_id: int, start: int) -> bool:
 # Of the work since the job was claimed. A job of the user's own has one row, replaced each time.
 SUMMARY = text(
     """
-    SELECT count(c.job_id) AS checkpoints, sum(c.rows)::bigint AS rows,
+    SELECT coalesce(sum(c.segments), 0)::bigint AS checkpoints, sum(c.rows)::bigint AS rows,
            sum(c.rejected)::bigint AS rejected,
            sum(c.to_byte - c.from_byte)::bigint AS bytes, r.serial, r.progress
     FROM taskwidgets.jobs j

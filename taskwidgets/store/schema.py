@@ -91,6 +91,7 @@ jobs = Table(
 
 # One row a committed segment: of bytes [from_byte, to_byte) of the file, `rows` records are loaded
 # and `rejected` ones are kept as rejects; crc32 tells whether the file still has these bytes there.
+# segments: how many it stands for, see merging.
 # For a download, to_block is the block of the table with which the next segment begins.
 checkpoints = Table(
     "checkpoints",
@@ -103,6 +104,7 @@ checkpoints = Table(
     Column("to_block", BigInteger),
     Column("at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
     Column("rejected", BigInteger, nullable=False, server_default=text("0")),
+    Column("segments", BigInteger, nullable=False, server_default=text("1")),
     CheckConstraint("from_byte >= 0 AND to_byte > from_byte", name="checkpoints_range"),
 )
 

@@ -1,4 +1,4 @@
-"""What the tasks that load one job's files have in common: the plan, the pace, buffers, a gate."""
+"""What the tasks that load one job's files share: the plan, the pace, buffers, a gate."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import threading
 from typing import Protocol
 
 from taskwidgets.runtime.run import Run
+from taskwidgets.store.merging import Merger
 from taskwidgets.transfers.gate import Gate
 from taskwidgets.transfers.pace import Pace
 from taskwidgets.transfers.upload_plan import UploadPlan
@@ -29,6 +30,7 @@ class Common:
 
     def __init__(self, run: Run, plan: UploadPlan) -> None:
         self.pace = Pace(run.control)
+        self.merger = Merger(run.job_id)
         self.buffers = threading.local()
         self.gate = Gate(run.control)
         self.is_unsure = False

@@ -15,6 +15,7 @@ from taskwidgets.runtime.threads import start_thread
 from taskwidgets.store import checkpoints
 from taskwidgets.store.checkpoints import Checkpoint
 from taskwidgets.store.jobs import PostgresJobStore
+from taskwidgets.store.merging import Merger
 from taskwidgets.transfers.compression import Compressor
 from taskwidgets.transfers.pace import Pace
 from taskwidgets.transfers.partial_file import OrderedFile
@@ -85,6 +86,7 @@ class ExportRanges:
         self._over = threading.Event()
         self._fault: Exception | None = None
         self._checkpoint_lock = threading.Lock()
+        self._merger = Merger(run.job_id)
         self._saved = (saved, 0)  # bytes of the file and rows of this attempt in the ledger
         self._saved_at = self._alive_at = time.monotonic()
 
@@ -217,6 +219,7 @@ class ExportRanges:
                 tried = True
                 if not checkpoints.record(connection, self._run.claim, mark):
                     raise self._store.fenced(self._run.claim)
+                self._merger.merge_if_due(connection)
                 reach("after the rows")
 
         self._store.database.patiently(act, self._run.say)

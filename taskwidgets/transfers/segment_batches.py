@@ -160,6 +160,7 @@ class Segments(Generic[SegmentT]):
             reach("before the rows")
             checkpoint = self._load_named(connection, batch)
             self._record(connection, checkpoint)
+            self._common.merger.merge_if_due(connection)
             reach("after the rows")
         reach("after the checkpoint")
         self._common.pace.took(len(batch.data), time.monotonic() - began)

@@ -1,0 +1,132 @@
+"""The ledger of a long job stays short, and says the same."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import zlib
+
+import pytest
+from sqlalchemy import create_engine
+
+from taskwidgets.store import checkpoints, merging
+from taskwidgets.store.checkpoints import Checkpoint
+from taskwidgets.store.merging import merge
+from taskwidgets.tabular.ranges import covered
+from taskwidgets.transfers import pace
+
+
+@pytest.fixture
+def job(workspace, csv_file):
+    """The id of a finished job, whose ledger is replaced."""
+    job = workspace.upload(csv_file("a", "1"), "t")
+    job.wait()
+    return job.id
+
+
+@pytest.fixture
+def connection(workspace, job):
+    """A transaction that comes to nothing."""
+    engine = create_engine(workspace.engine.url)
+    with engine.connect() as connection:
+        checkpoints.forget(connection, job)
+        yield connection
+        connection.rollback()
+    engine.dispose()
+
+
+def put(connection, job, *entries):
+    for entry in entries:
+        connection.exec_driver_sql(
+            "INSERT INTO taskwidgets.checkpoints"
+            " (job_id, from_byte, to_byte, rows, crc32, to_block, rejected)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s)",
+            (job, entry.start, entry.stop, entry.rows, entry.crc32, entry.to_block, entry.rejected),
+        )
+
+
+def test_ranges_that_follow_each_other_become_one(connection, job):
+    """The same bytes, rows, rejects, and the CRC-32 of all of them; a gap stays a gap."""
+    data = os.urandom(10_000)
+    numbers = random.Random(7)
+    cuts = [0, *sorted(numbers.sample(range(1, 10_000), 40)), 10_000]
+    pieces = [*itertools.pairwise(cuts)]
+    left_out = pieces.pop(17)
+    numbers.shuffle(pieces)
+    put(
+        connection,
+        job,
+        *(Checkpoint(a, b, b - a, zlib.crc32(data[a:b]), None, 1) for a, b in pieces),
+    )
+    merge(connection, job)
+    found = checkpoints.committed(connection, job)
+    assert [(one.start, one.stop) for one in found] == [(0, left_out[0]), (left_out[1], 10_000)]
+    for one in found:
+        assert one.crc32 == zlib.crc32(data[one.start : one.stop])
+        assert one.rows == one.stop - one.start
+    assert sum(one.rejected for one in found) == 40
+    assert checkpoints.is_committed(connection, job, pieces[3][0])  # in the middle of one
+    assert not checkpoints.is_committed(connection, job, left_out[0])
+    told = checkpoints.summary(connection, job)
+    assert (told["checkpoints"], told["bytes"]) == (40, 10_000 - (left_out[1] - left_out[0]))
+    put(connection, job, Checkpoint(*left_out, 1, zlib.crc32(data[slice(*left_out)])))
+    merge(connection, job)
+    (whole,) = checkpoints.committed(connection, job)
+    assert whole.crc32 == zlib.crc32(data)
+    assert checkpoints.summary(connection, job)["checkpoints"] == 41
+
+
+def test_those_of_a_download_keep_the_last_crc(connection, job):
+    """There, a CRC-32 is that of the file up to there, and the last block counts."""
+    put(
+        connection,
+        job,
+        Checkpoint(0, 10, 1, 111, 4),
+        Checkpoint(10, 30, 2, 222, 8),
+        Checkpoint(30, 31, 3, 333, 9),
+    )
+    merge(connection, job)
+    assert checkpoints.committed(connection, job) == [Checkpoint(0, 31, 6, 333, 9)]
+
+
+def test_work_of_before_the_claim_stays_apart(connection, job):
+    """What a job did since it was resumed last is told of by itself."""
+    put(connection, job, Checkpoint(0, 10, 1, 1), Checkpoint(10, 20, 1, 2))
+    connection.exec_driver_sql(
+        "UPDATE taskwidgets.checkpoints SET at = at - interval '1 day' WHERE job_id = %s", (job,)
+    )
+    put(connection, job, Checkpoint(20, 30, 1, 3), Checkpoint(30, 40, 1, 4))
+    merge(connection, job)
+    found = [(one.start, one.stop) for one in checkpoints.committed(connection, job)]
+    assert found == [(0, 20), (20, 40)]
+    assert checkpoints.summary(connection, job)["checkpoints"] == 2
+
+
+def test_a_long_load_leaves_few_checkpoints(workspace, tmp_path, look, monkeypatch):
+    """Paused and resumed on the way: a handful of entries at the end, and all rows once."""
+    monkeypatch.setattr(pace, "SMALLEST_BATCH", 2_000)
+    monkeypatch.setattr(pace, "LARGEST_BATCH", 2_000)
+    monkeypatch.setattr(merging, "MERGE_AFTER", 8)
+    path = tmp_path / "long.csv"
+    path.write_text("a,b\n" + "".join(f"{n},text {n}\n" for n in range(60_000)))
+    job = workspace.upload(path, "long", workers=2)
+    most = 0
+    for _ in range(3):
+        while job.progress.rows < 1_000 and job.state == "running":
+            most = max(most, look.ledger(job.id)[0])
+        job.pause()
+        while job.state not in ("paused", "completed"):
+            most = max(most, look.ledger(job.id)[0])
+        if job.state == "completed":
+            break
+        job.resume()
+    receipt = job.wait()
+    assert receipt.rows_loaded == 60_000
+    segments, rows = look.ledger(job.id)
+    assert rows == 60_000
+    assert max(most, segments) < 40  # of some 400
+    assert look.one("SELECT count(*) FROM long") == 60_000
+    with create_engine(workspace.engine.url).connect() as connection:
+        entries = checkpoints.committed(connection, job.id)
+    assert covered((one.start, one.stop) for one in entries) == path.stat().st_size - len("a,b\n")
