@@ -154,7 +154,8 @@ class Look:
     def ledger(self, job_id: int) -> tuple[int, int]:
         """Segments and rows that the ledger has for a job."""
         ((segments, rows),) = self(
-            "SELECT count(*), coalesce(sum(rows), 0)::bigint FROM taskwidgets.checkpoints"
+            "SELECT coalesce(sum(segments), 0)::int, coalesce(sum(rows), 0)::bigint"
+            " FROM taskwidgets.checkpoints"
             " WHERE job_id = %s",
             (job_id,),
         )

@@ -532,17 +532,24 @@ def two_ways(private_server: PrivateServer) -> dict[str, str]:
     }
 
 
-def test_an_export_over_tcp_gives_the_same_file(two_ways: dict[str, str], tmp_path: Path) -> None:
-    """By a socket or by TCP, one table makes the same bytes: those of COPY."""
+def test_an_export_over_tcp_gives_the_same_file(
+    two_ways: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a pipe, by psql or by TCP, one table makes the same bytes: those of COPY."""
     run_sql(
         two_ways["tcp"],
         "CREATE TABLE t AS SELECT n AS id, md5(n::text) AS hash, now() + n * interval '1h' AS at,"
         " CASE WHEN n % 7 = 0 THEN NULL WHEN n % 11 = 0 THEN E'two\\nlines, \"' || n"
         " ELSE repeat('ä', n % 60) END AS note FROM generate_series(1, 60000) AS n",
     )
+    Path(Database(two_ways["socket"]).connect_arguments["host"]).chmod(0o700)
     files: dict[str, bytes] = {}
-    for way, url in two_ways.items():
-        assert PsqlReader.serves(Database(url).connect_arguments) == (way == "socket")
+    for way, url in {**two_ways, "psql": two_ways["socket"]}.items():
+        arguments = Database(url).connect_arguments
+        if way == "psql":
+            monkeypatch.setattr(PipeReader, "serves", lambda _: False)
+        assert PsqlReader.serves(arguments) == (way != "tcp")
+        assert PipeReader.serves(arguments) == (way == "socket")
         workspace = Workspace(url)
         try:
             receipt = workspace.download("t", tmp_path / f"{way}.csv", workers=2).wait(100)
@@ -550,5 +557,5 @@ def test_an_export_over_tcp_gives_the_same_file(two_ways: dict[str, str], tmp_pa
             workspace.close()
         assert receipt.rows_loaded == 60_000
         files[way] = (tmp_path / f"{way}.csv").read_bytes()
-    assert files["tcp"] == files["socket"]
+    assert files["tcp"] == files["socket"] == files["psql"]
     assert files["tcp"] == copied(two_ways["tcp"], "SELECT * FROM t")
