@@ -37,7 +37,7 @@ test: $(VENV)/.test system-packages
 	  $(addprefix --ignore=,$(ALONE)) --reruns=1 $(PYTEST_OPTIONS)
 	$(BIN)/python -m pytest $(ALONE) --reruns=1 $(PYTEST_OPTIONS)
 
-bench: $(VENV)/.benchmark
+bench: $(VENV)/.benchmark $(VENV)/.test system-packages
 	$(BIN)/python benchmarks/bench.py $(BENCH_OPTIONS)
 
 docs: $(VENV)/.docs

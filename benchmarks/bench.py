@@ -1,15 +1,16 @@
 """Speeds and latencies against peers, on the same data, in turn.
 
-    python benchmarks/bench.py [--quick] [--rounds 3] [--parts upload download while]
+    python benchmarks/bench.py [--quick] [--rounds 3] [--parts upload download while scale watched]
                                [--data flights wide text narrow] [--peers taskwidgets psql ...]
 
 Writes results.csv, results.md and results.png: of a whole run beside this file, of a --quick one
 or of a choice into benchmarks/data. What each peer has moved is compared with what it was given;
 a peer that fails or loses something has its error in the table, and the exit code is 1.
 
-The other programs in this folder measure one thing each, and print it: latencies.py, rejects.py,
-reach.py (pause from another process), server_latency.py (a server that loads), jobs.py (a million
-jobs), detection.py; report.py draws the picture anew.
+The other programs in this folder measure one thing each, and print it: latencies.py (while),
+scale.py (10 GB), watched.py (with a panel in JupyterLab), rejects.py, reach.py (pause from another
+process), server_latency.py (a server that loads), jobs.py (a million jobs), detection.py; report.py
+draws the picture anew.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ import latencies
 import peers_download
 import peers_upload
 import report
+import scale
 from contest import PeerFailed, Turn, take_turn
 from datasets import DATA_SETS, FOLDER, PARTS, column_types, head, middle
 from peers import Peer, Task
@@ -47,7 +49,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     everybody = {peer.name for peer in (*peers_upload.PEERS, *peers_download.PEERS)}
-    parts = ["upload", "download", "while"]
+    parts = ["upload", "download", "while", "scale", "watched"]
     options.add_argument("--parts", nargs="+", choices=parts, default=parts)
     options.add_argument("--data", nargs="+", choices=list(DATA_SETS), default=list(DATA_SETS))
     options.add_argument(
@@ -74,6 +76,14 @@ def main() -> None:
                     bench.contest("download", chosen(peers_download.PEERS, given.peers))
                 if "while" in given.parts and name == given.data[0]:
                     bench.measure_while()
+        if "scale" in given.parts:
+            large, small = (PARTS, 1) if given.quick else (scale.LARGE, PARTS)
+            bench.keep("scale", scale.Scale(workspace.engine, large, small).measure())
+    if "watched" in given.parts:
+        import watched  # here: it takes a browser
+
+        path = DATA_SETS["flights"].file(1 if given.quick else PARTS)
+        bench.keep("what it costs to be watched", watched.measure(path))
     report.write(results.path)
     print(f"written: {out / 'results.md'}, results.csv and results.png")
     sys.exit(1 if bench.has_failures else 0)
@@ -264,23 +274,26 @@ class Bench:
         if found[1] != expected[1]:
             raise PeerFailed("some of the values that it moved are others than before")
 
+    def keep(self, what: str, values: Iterable[Value]) -> None:
+        """What another program measures."""
+        try:
+            for value in values:
+                self._results.add(value)
+        except (AssertionError, subprocess.CalledProcessError, RuntimeError) as fault:
+            self.has_failures = True
+            print(f"{what}: FAILED: {fault}", flush=True)
+        else:
+            print(f"{what}: measured", flush=True)
+
     # -------------------------------------------------------------------- while a transfer runs
 
     def measure_while(self) -> None:
         """Latencies, the loop's lag, and the panel's messages."""
         given = self._whole
         for direction in ("upload", "download"):
-            told = f"  what one notices while it runs, {direction}:"
-            try:
-                for value in latencies.measure(
-                    direction, self._url, given.path, given.table, self._name
-                ):
-                    self._results.add(value)
-            except (subprocess.CalledProcessError, RuntimeError) as fault:
-                self.has_failures = True
-                print(f"{told} FAILED: {fault}", flush=True)
-            else:
-                print(f"{told} measured", flush=True)
+            told = f"  what one notices while it runs, {direction}"
+            found = latencies.measure(direction, self._url, given.path, given.table, self._name)
+            self.keep(told, found)
 
 
 if __name__ == "__main__":

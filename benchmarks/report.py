@@ -173,6 +173,13 @@ def _markdown(tables: Sequence[Table], values: Sequence[Value], picture: Path) -
         of_it = [value for value in values if value.part == f"while {direction}"]
         if of_it:
             lines += [*_while(direction, of_it), ""]
+    for direction in PEERS:
+        of_it = [value for value in values if value.part == f"scale {direction}"]
+        if of_it:
+            lines += [*_scale(direction, of_it), ""]
+    of_it = [value for value in values if value.part.startswith("watched ")]
+    if of_it:
+        lines += [*_watched(of_it), ""]
     return "\n".join(lines)
 
 
@@ -223,6 +230,46 @@ def _while(direction: str, values: Sequence[Value]) -> list[str]:
         lines.append(
             f"| {measure} | {statistics.median(numbers):,.1f} {unit} | {most} | {len(numbers)} |"
         )
+    return lines
+
+
+def _scale(direction: str, values: Sequence[Value]) -> list[str]:
+    sizes = sorted({value.bytes for value in values})
+    lines = [
+        f"## Scale: {direction} of {' and of '.join(f'{size / 1e9:.1f} GB' for size in sizes)}",
+        "",
+        f"| | {' | '.join(f'{size / 1e9:.1f} GB' for size in sizes)} | ratio |",
+        f"|---|{'--:|' * len(sizes)}--:|",
+    ]
+    for measure in dict.fromkeys(value.measure for value in values):
+        cells, medians = [measure], []
+        for size in sizes:
+            of_it = [v for v in values if (v.measure, v.bytes) == (measure, size)]
+            if not of_it:
+                cells.append("")
+                continue
+            medians.append(statistics.median(value.value for value in of_it))
+            cells.append(f"{medians[-1]:,.0f} {of_it[0].unit}".rstrip())
+        cells.append(f"{medians[-1] / medians[0]:.2f}" if len(medians) > 1 and medians[0] else "")
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _watched(values: Sequence[Value]) -> list[str]:
+    ways = list(dict.fromkeys(value.peer for value in values))
+    lines = [
+        f"## What it costs to be watched: {values[0].bytes / 1e6:,.0f} MB, in JupyterLab",
+        "",
+        f"| | {' | '.join(f'{way}, s' for way in ways)} | ratio |",
+        f"|---|{'--:|' * len(ways)}--:|",
+    ]
+    for part in dict.fromkeys(value.part for value in values):
+        medians = [
+            statistics.median(v.value for v in values if (v.part, v.peer) == (part, way))
+            for way in ways
+        ]
+        cells = [part.removeprefix("watched "), *(f"{median:.2f}" for median in medians)]
+        lines.append(f"| {' | '.join([*cells, f'{medians[0] / medians[-1]:.3f}'])} |")
     return lines
 
 

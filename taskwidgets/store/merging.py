@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, and_, delete, select
 from zlib_ng import zlib_ng
 
 from taskwidgets.store.checkpoints import Checkpoint
@@ -60,18 +60,20 @@ def merge(connection: Connection, job_id: int) -> None:
 
     Those since the last claim and those from before it stay apart.
     """
-    entries = _entries(connection, job_id)
-    for group in _groups(entries):
+    for group in _groups(_entries(connection, job_id)):
         if len(group) < 2:
+            continue
+        these = and_(
+            checkpoints.c.job_id == job_id,
+            checkpoints.c.from_byte.in_([entry.checkpoint.start for entry in group]),
+        )
+        # Another transaction may be merging some of them just now: then they are left to it.
+        had = select(checkpoints.c.from_byte).where(these).with_for_update(skip_locked=True)
+        if len(connection.execute(had).all()) < len(group):
             continue
         merged = _merged(group)
         mark = merged.checkpoint
-        connection.execute(
-            delete(checkpoints).where(
-                checkpoints.c.job_id == job_id,
-                checkpoints.c.from_byte.in_([entry.checkpoint.start for entry in group]),
-            )
-        )
+        connection.execute(delete(checkpoints).where(these))
         connection.execute(
             checkpoints.insert().values(
                 job_id=job_id, from_byte=mark.start, to_byte=mark.stop, rows=mark.rows,
@@ -82,7 +84,6 @@ def merge(connection: Connection, job_id: int) -> None:
 
 
 def _entries(connection: Connection, job_id: int) -> list[_Entry]:
-    """All but those that another transaction is merging just now."""
     table = checkpoints.c
     rows = connection.execute(
         select(
@@ -92,7 +93,6 @@ def _entries(connection: Connection, job_id: int) -> list[_Entry]:
         .join(jobs, jobs.c.id == table.job_id)
         .where(table.job_id == job_id)
         .order_by(table.from_byte)
-        .with_for_update(of=checkpoints, skip_locked=True)
     )  # fmt: skip
     return [_Entry(Checkpoint(*row[:6]), int(row[6]), row[7], is_new=bool(row[8])) for row in rows]
 
