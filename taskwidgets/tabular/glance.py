@@ -25,6 +25,7 @@ __all__ = ["Glance"]
 _BLOCK_BYTES = 1 << 18  # so that a block and what is made of it stay in a core's cache
 _NUMBERS = ("integer", "bigint", "numeric", "double precision")
 _NEWLINE, _CR, _SPACE, _PLUS, _ZERO, _MINUS, _DOT = b"\n\r +0-."
+_FEW = 50  # of a block: looked at one by one
 _LONG = 16  # digits: a float may not hold so many
 # The upper half of each byte of eight is 3 for digits and for six marks; with 6 added, for digits
 # only.
@@ -48,6 +49,7 @@ class Glance:
         others = [index for index in kinds if index not in numbers]
         self.is_of_use = not others or others == [columns - 1] != [0]
         self._last = kinds.get(columns - 1) if others else None
+        self._wholes = {i for i, kind in numbers.items() if kind in ("integer", "bigint")}
         self._has_numbers = bool(numbers)
         self._has_whole = any(kind != "double precision" for kind in numbers.values())
         self._has_floats = "double precision" in numbers.values()
@@ -69,7 +71,7 @@ class Glance:
                 ends += at
                 if self._is_another(array, ends, template):
                     return True
-            if self._has_numbers and self._has_odd_number(block, newlines):
+            if self._has_numbers and self._has_odd_number(block, newlines, array, at):
                 return True
             if self._has_floats and _has_long_number(array, at):
                 return True
@@ -82,17 +84,18 @@ class Glance:
             return first[2:] != b"."
         return first[:1] == b"+" or first[:1] == b"0" <= first[1:2]
 
-    def _has_odd_number(self, block: Bytes, starts: Flags) -> bool:
+    def _has_odd_number(self, block: Bytes, starts: Flags, array: Bytes, at: int) -> bool:
         """Whether there is a form of a number that Postgres would not give back.
 
-        ``starts`` are the line ends, and then all behind which a value may begin.
+        ``starts`` are the line ends, and then all behind which a value may begin; the block begins
+        at ``at`` of the whole ``array``.
         """
         text = block.tobytes()
         if self._delimiter != ord("\t") and b"\t" in text:  # a blank, too
             return True
         if b" " in text and self._has_blank_edge(block, starts):
             return True
-        if self._has_code(block, starts, text):
+        if self._has_code(block, starts, text, array, at):
             return True
         has_marks = self._has_whole and b"_" in text
         has_exponents = self._has_fractions and (b"e" in text or b"E" in text)
@@ -115,21 +118,17 @@ class Glance:
             return True
         for at in range(0, len(array), _BLOCK_BYTES):
             block = array[at : at + _BLOCK_BYTES + 3]
-            if self._has_code(block, block == _NEWLINE, block.tobytes()):
+            if self._has_code(block, block == _NEWLINE, block.tobytes(), array, at):
                 return True
         return False
 
-    def _has_code(self, block: Bytes, starts: Flags, text: bytes) -> bool:
+    def _has_code(self, block: Bytes, starts: Flags, text: bytes, array: Bytes, at: int) -> bool:
         starts |= block == self._delimiter
         if self._quote in text:
             starts |= block == self._quote
         zeros = block == _ZERO
-        below = starts[:-2] & (block[1:-1] == _MINUS)
-        below &= zeros[2:]
-        if below.any():
-            behind = np.flatnonzero(below) + 3
-            if behind[-1] == len(block) or (block[behind] != _DOT).any():
-                return True
+        if self._wholes and self._has_negative_zero(block, starts, zeros, array, at):
+            return True
         zeros[1:] &= starts[:-1]
         zeros[0] = False  # what stands before it was looked at with the block before
         going_on = block >= _ZERO
@@ -139,6 +138,31 @@ class Glance:
         if zeros[:-1].any():
             return True
         return b"+" in text and bool((starts[:-1] & (block[1:] == _PLUS)).any())
+
+    def _has_negative_zero(
+        self, block: Bytes, starts: Flags, zeros: Flags, array: Bytes, at: int
+    ) -> bool:
+        """Whether a value of a column of whole numbers may begin with ``-0``.
+
+        Among floats, that is a number which programs print.
+        """
+        found = starts[:-2] & (block[1:-1] == _MINUS)
+        found &= zeros[2:]
+        if not found.any():
+            return False
+        behind = np.flatnonzero(found) + 3
+        behind = behind[block.take(behind, mode="clip") != _DOT]
+        return len(behind) > _FEW or any(
+            self._may_be_whole(array, at + one - 2) for one in behind.tolist()
+        )
+
+    def _may_be_whole(self, array: Bytes, position: int) -> bool:
+        """Whether the value that begins here may be of a column of whole numbers."""
+        before = array[max(0, position - _BLOCK_BYTES) : position].tobytes()
+        line = before[before.rfind(b"\n") + 1 :]
+        if self._quote in line or len(line) == _BLOCK_BYTES:
+            return True
+        return line.count(bytes([self._delimiter])) in self._wholes
 
     def _has_blank_edge(self, block: Bytes, newlines: Flags) -> bool:
         """Whether a blank is a value's first or last byte."""

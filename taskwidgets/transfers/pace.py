@@ -15,6 +15,7 @@ BATCH_SECONDS = 0.08  # what a batch should take
 # batch is at most this share of what is left, but no smaller than this many bytes for that.
 LAST_SHARE = 0.25
 LAST_BATCH = 1 << 20  # bytes
+FIRST_BATCH = 1 << 20  # bytes, until it is known how fast it goes
 RATED_SECONDS = 0.25  # of a limited rate, what one batch may use up: the bar moves steadily
 
 
@@ -29,6 +30,8 @@ class Pace:
     def batch_bytes(self, left: float | None = None) -> int:
         """The size for the next batch, of the ``left`` bytes that are not handed out yet."""
         size = float(LARGEST_BATCH)
+        if self._speed is None:  # the first ones: something is to be seen soon
+            size = min(size, FIRST_BATCH)
         if left is not None:
             size = min(size, max(LAST_BATCH, left * LAST_SHARE))
         with self._lock:
