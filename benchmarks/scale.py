@@ -180,7 +180,7 @@ def first(direction: str, url: str, path: str) -> None:
     else:
         job = workspace.download(TABLE, OUT, if_exists="replace", again=True)
     while not job.progress.total or job.progress.done < NEARLY * job.progress.total:
-        if job.state != "running":
+        if job.state not in ("pending", "running"):
             raise RuntimeError(f"it is {job.state}: {job.error}")
         time.sleep(0.05)
     pause(job)

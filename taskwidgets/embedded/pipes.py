@@ -16,10 +16,14 @@ from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from typing import Self
+from weakref import WeakSet
 
 __all__ = ["NamedPipe", "is_closed", "sweep"]
 
 PREFIX = "rows-"
+READING = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
+
+_ends: WeakSet[FileIO] = WeakSet()  # reading ends of this process
 
 
 def is_closed(directory: Path) -> bool:
@@ -49,8 +53,10 @@ class NamedPipe:
         try:
             fcntl.flock(self._guard, fcntl.LOCK_EX)
             if os.geteuid() == 0:
+                # By descriptor: the directory is another account's, who must not be able to lead
+                # root to another file.
                 owner = directory.stat()
-                os.chown(self.path, owner.st_uid, owner.st_gid)
+                os.fchown(self._guard.fileno(), owner.st_uid, owner.st_gid)
         except BaseException:
             self.close()
             raise
@@ -66,7 +72,12 @@ class NamedPipe:
 
         A new one for each writer: one that has seen a writer leave tells of that ever after.
         """
-        return FileIO(os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+        end = FileIO(os.open(self.path, READING))
+        if not stat.S_ISFIFO(os.fstat(end.fileno()).st_mode):
+            end.close()
+            raise FileNotFoundError(f"{self.path} is no pipe any more")
+        _ends.add(end)
+        return end
 
     def close(self) -> None:
         """Remove it; idempotent. Whoever writes into it gets an error."""
@@ -79,9 +90,18 @@ def sweep(directory: Path) -> None:
     with suppress(OSError):
         for path in directory.glob(f"{PREFIX}*"):
             with suppress(OSError):
-                pipe = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+                pipe = os.open(path, READING)
                 try:
                     fcntl.flock(pipe, fcntl.LOCK_EX | fcntl.LOCK_NB)  # else it is in use
                     path.unlink()
                 finally:
                     os.close(pipe)
+
+
+def _close_in_child() -> None:
+    """A forked child reads nothing: with its copies, no writer would see that ours are closed."""
+    for end in list(_ends):
+        end.close()
+
+
+os.register_at_fork(after_in_child=_close_in_child)

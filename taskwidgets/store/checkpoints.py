@@ -148,6 +148,22 @@ def summary(connection: Connection, job_id: int) -> dict[str, Any] | None:
     return {"text": words, **summed}
 
 
+# ORDER BY has all of them taken out before the first is put in.
+SHIFT = text(
+    """
+    WITH moved AS (
+        DELETE FROM taskwidgets.checkpoints
+        WHERE job_id = :job_id AND from_byte >= :start AND from_byte < :behind
+        RETURNING *
+    )
+    INSERT INTO taskwidgets.checkpoints
+        (job_id, from_byte, to_byte, rows, crc32, to_block, at, rejected, segments)
+    SELECT job_id, from_byte + :by, to_byte + :by, rows, crc32, to_block, at, rejected, segments
+    FROM moved ORDER BY from_byte
+    """
+)
+
+
 def shift(
     connection: Connection, job_id: int, start: int, by: int, stop: int | None = None
 ) -> None:
@@ -155,33 +171,11 @@ def shift(
 
     Those from ``stop`` on are of another file, and stay.
 
-    In two steps through the negative numbers' mirror would collide with the check; so the rows
-    are taken out and put in again.
+    They are taken out, all of them, and put in again: one after the other they would be in each
+    other's places.
     """
     behind = 2**63 - 1 if stop is None else stop
-    moved = [entry for entry in committed(connection, job_id) if start <= entry.start < behind]
-    connection.execute(
-        delete(checkpoints).where(
-            checkpoints.c.job_id == job_id,
-            checkpoints.c.from_byte >= start,
-            checkpoints.c.from_byte < behind,
-        )
-    )
-    if moved:
-        connection.execute(
-            checkpoints.insert(),
-            [
-                {
-                    "job_id": job_id,
-                    "from_byte": entry.start + by,
-                    "to_byte": entry.stop + by,
-                    "rows": entry.rows,
-                    "crc32": entry.crc32,
-                    "rejected": entry.rejected,
-                }
-                for entry in moved
-            ],
-        )
+    connection.execute(SHIFT, {"job_id": job_id, "start": start, "behind": behind, "by": by})
 
 
 def forget(connection: Connection, job_id: int) -> None:

@@ -8,11 +8,11 @@ and says how many it stands for.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, delete, select
+from sqlalchemy import Connection, delete, select
 from zlib_ng import zlib_ng
 
 from taskwidgets.store.checkpoints import Checkpoint
@@ -63,17 +63,18 @@ def merge(connection: Connection, job_id: int) -> None:
     for group in _groups(_entries(connection, job_id)):
         if len(group) < 2:
             continue
-        these = and_(
-            checkpoints.c.job_id == job_id,
-            checkpoints.c.from_byte.in_([entry.checkpoint.start for entry in group]),
-        )
-        # Another transaction may be merging some of them just now: then they are left to it.
-        had = select(checkpoints.c.from_byte).where(these).with_for_update(skip_locked=True)
-        if len(connection.execute(had).all()) < len(group):
+        starts = [entry.checkpoint.start for entry in group]
+        # Another transaction may be merging some of them just now, or have done so: then there is
+        # another one of the same beginning, and it is left alone.
+        if _entries(connection, job_id, starts) != group:
             continue
         merged = _merged(group)
         mark = merged.checkpoint
-        connection.execute(delete(checkpoints).where(these))
+        connection.execute(
+            delete(checkpoints).where(
+                checkpoints.c.job_id == job_id, checkpoints.c.from_byte.in_(starts)
+            )
+        )
         connection.execute(
             checkpoints.insert().values(
                 job_id=job_id, from_byte=mark.start, to_byte=mark.stop, rows=mark.rows,
@@ -83,9 +84,12 @@ def merge(connection: Connection, job_id: int) -> None:
         )  # fmt: skip
 
 
-def _entries(connection: Connection, job_id: int) -> list[_Entry]:
+def _entries(
+    connection: Connection, job_id: int, starts: Sequence[int] | None = None
+) -> list[_Entry]:
+    """The job's; of ``starts`` those that can be locked, which they are then."""
     table = checkpoints.c
-    rows = connection.execute(
+    wanted = (
         select(
             table.from_byte, table.to_byte, table.rows, table.crc32, table.to_block,
             table.rejected, table.segments, table.at, table.at >= jobs.c.claimed_at,
@@ -94,6 +98,10 @@ def _entries(connection: Connection, job_id: int) -> list[_Entry]:
         .where(table.job_id == job_id)
         .order_by(table.from_byte)
     )  # fmt: skip
+    if starts is not None:
+        wanted = wanted.where(table.from_byte.in_(starts))
+        wanted = wanted.with_for_update(of=checkpoints, skip_locked=True)
+    rows = connection.execute(wanted)
     return [_Entry(Checkpoint(*row[:6]), int(row[6]), row[7], is_new=bool(row[8])) for row in rows]
 
 

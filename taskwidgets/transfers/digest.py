@@ -138,9 +138,11 @@ class FileDigest:
         """How much of the file is hashed."""
         return self._position
 
-    def start(self) -> None:
-        """Begin, or go on after a stop."""
-        self._stopped, self._fault = False, None
+    def start(self, allowed: int | None = None) -> None:
+        """Begin, or go on after a stop; ``allowed``: the file is as it is up to there only."""
+        self._stopped, self._fault, self._is_busy = False, None, False
+        if allowed is not None:
+            self._allowed = allowed
         self._thread = start_thread(self._read, name="digest")
 
     def allow(self, position: int) -> None:
@@ -161,7 +163,11 @@ class FileDigest:
             self._is_busy = True
             if position == self._allowed:
                 self._allowed_state = self._state.copy()
-        self._hash_on(data, len(data))
+        try:
+            self._hash_on(data, len(data))
+        except BaseException:
+            self._is_busy = False
+            raise
 
     def take_back(self) -> None:
         """What was taken and not allowed is not in the file any more."""
@@ -208,7 +214,7 @@ class FileDigest:
                             f"{self._path} became shorter while it was read", path=str(self._path)
                         )
                     self._hash_on(buffer, read)
-        except (OSError, SourceChanged) as fault:
+        except Exception as fault:  # noqa: BLE001 - raised by result()
             with self._changed:
                 self._fault = fault
                 self._is_busy = False

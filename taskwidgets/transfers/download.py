@@ -403,13 +403,12 @@ class Download:
             run.meter.set(first_block, rows_before, blocks, "blocks")
         else:
             run.meter.set(rows_before, rows_before, plan.materialized["rows"], "rows")
-        self._digest.start()
+        self._digest.start(last.stop)
         over = threading.Event()
         uncounted = plan.seen is not None and plan.seen.rows is None
         if self._snapshot is not None and uncounted and self._may_count:
             start_thread(self._count, run, self._snapshot, over, name=f"job {run.job_id} count")
         try:
-            self._digest.allow(last.stop)
             if last.stop == 0:
                 file.begin_with(self._patiently(run, lambda: self._header(begin)))
             try:

@@ -306,7 +306,9 @@ class OrderedFile:
             self._file = -1
 
     def _flush(self, number: int) -> None:
-        if (held := self._waiting.pop(number, None)) is not None:
+        with self._changed:
+            held = self._waiting.pop(number, None)
+        if held is not None:
             for piece in held.pieces():
                 self._append(piece)
             held.give_back()

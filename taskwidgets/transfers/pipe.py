@@ -15,6 +15,7 @@ is the embedded one. Whether the server sees the same directory is asked before 
 from __future__ import annotations
 
 import select
+import time
 from collections.abc import Generator, Sequence
 from contextlib import suppress
 from io import FileIO
@@ -27,6 +28,8 @@ from sqlalchemy.engine import URL
 from taskwidgets.errors import ServerUnreachable
 from taskwidgets.store.translate import address
 from taskwidgets.transfers.reader import (
+    CANCEL_SECONDS,
+    PIPE_BYTES,
     CopyOut,
     Gathered,
     Piece,
@@ -44,6 +47,9 @@ SEEN = """
 """
 
 
+DRAIN_LOOK = 20  # ms between two looks whether a cancelled statement is over
+
+
 class NoPipe(Exception):
     """This server, or this role, cannot write into a pipe of ours."""
 
@@ -57,6 +63,8 @@ class PipeReader:
 
         directory = socket_directory(connect)
         assert directory is not None
+        if set("'\\") & set(str(directory)):  # it is to stand in a statement
+            raise NoPipe
         self._url = url
         self._session: Any = None
         self._reading: FileIO | None = None
@@ -82,20 +90,21 @@ class PipeReader:
 
     def _connect(self, connect: dict[str, Any], begin: Sequence[str]) -> None:
         self._session = psycopg2.connect(**connect, async_=True)
-        self._wait()
+        # libpq itself heeds this only where it may block.
+        self._wait(float(connect.get("connect_timeout") or 0))
         cursor = self._session.cursor()
-        cursor.execute(SEEN, [str(self._pipe.path)])
         try:
-            self._wait()
+            self._execute(cursor, SEEN, [str(self._pipe.path)])
+            if not cursor.fetchone()[0]:
+                raise NoPipe
+            # It may see the pipe and still not be let write into it.
+            self._execute(cursor, f"COPY (SELECT 1 WHERE false) TO '{self._pipe.path}'")
         except psycopg2.Error as error:
             if error.pgcode is None:
                 raise
             raise NoPipe from None
-        if not cursor.fetchone()[0]:
-            raise NoPipe
         for statement in begin:
-            cursor.execute(statement)
-            self._wait()
+            self._execute(cursor, statement)
 
     def read(self, copy: CopyOut) -> Pieces:
         if self._is_cancelled:
@@ -103,8 +112,7 @@ class PipeReader:
         self._end_reading()
         self._reading = reading = self._pipe.open()
         cursor = self._session.cursor()
-        # The path is of our own making, of plain characters only.
-        self._guarded(lambda: cursor.execute(copy.to(f"'{self._pipe.path}'")))
+        self._guarded(lambda: self._send(cursor, copy.to(f"'{self._pipe.path}'")))
         return Pieces(self._pieces(reading, cursor))
 
     def _pieces(self, reading: FileIO, cursor: Any) -> Generator[Piece, None, int]:
@@ -117,7 +125,8 @@ class PipeReader:
         while not over:
             poll.poll()
             over = self._guarded(self._is_over)
-            yield from gathered.take()
+            if not over:
+                yield from gathered.take()
         yield from gathered.rest()
         self._end_reading()
         return int(cursor.rowcount)
@@ -133,13 +142,25 @@ class PipeReader:
             self._session.cancel()
 
     def close(self) -> None:
-        if self._reading is not None:
-            self.cancel()  # a server that is silent would not notice that nobody is there any more
         self._is_cancelled = True
+        if self._reading is not None:
+            self._drain(self._reading)
         self._end_reading()
         self._pipe.close()  # what writes into it wakes up, and ends
         if self._session is not None:
             self._session.close()
+
+    def _drain(self, reading: FileIO) -> None:
+        """Have the server end its statement, and take what it has written until then."""
+        deadline = time.monotonic() + CANCEL_SECONDS
+        with suppress(psycopg2.Error):  # it was cancelled, as was wanted, or the session is gone
+            poll = select.poll()
+            poll.register(self._session.fileno(), select.POLLIN)
+            while not self._is_over() and time.monotonic() < deadline:
+                self._session.cancel()
+                while reading.read(PIPE_BYTES):
+                    pass
+                poll.poll(DRAIN_LOOK)
 
     # ------------------------------------------------------------------ the session
 
@@ -147,13 +168,28 @@ class PipeReader:
         """Hear the server; True when the statement is over."""
         return bool(self._session.poll() == POLL_OK)
 
-    def _wait(self) -> None:
-        """Until the server has answered."""
+    def _execute(self, cursor: Any, statement: str, parameters: Any = None) -> None:
+        cursor.execute(statement, parameters)
+        self._wait()
+
+    def _send(self, cursor: Any, statement: str) -> None:
+        """Until the server has all of it, and has yet to answer."""
+        cursor.execute(statement)
+        while self._session.poll() == POLL_WRITE:
+            poll = select.poll()
+            poll.register(self._session.fileno(), select.POLLOUT)
+            poll.poll()
+
+    def _wait(self, seconds: float = 0) -> None:
+        """Until the server has answered; ServerUnreachable if it does not within so many."""
+        deadline = time.monotonic() + seconds
         while (state := self._session.poll()) != POLL_OK:
             event = select.POLLOUT if state == POLL_WRITE else select.POLLIN
             poll = select.poll()
             poll.register(self._session.fileno(), event)
-            poll.poll()
+            left = (deadline - time.monotonic()) * 1000 if seconds else None
+            if (left is not None and left <= 0) or not poll.poll(left):
+                raise ServerUnreachable(f"{address(self._url)} does not answer")
 
     def _guarded(self, action: Any) -> Any:
         """Do it; what the driver complains about, in our words."""

@@ -147,7 +147,8 @@ class PsqlReader:
         while not over:
             poll.poll()
             over = self._listen()
-            yield from self._gathered.take()
+            if not over:
+                yield from self._gathered.take()
         yield from self._gathered.rest()
         said, self._said = self._said, ""
         return int(said.rpartition(self._mark)[2])

@@ -135,3 +135,46 @@ def test_a_long_load_leaves_few_checkpoints(workspace, tmp_path, look, monkeypat
     with create_engine(workspace.engine.url).connect() as connection:
         found = checkpoints.committed(connection, job.id)
     assert covered((one.start, one.stop) for one in found) == path.stat().st_size - len("a,b\n")
+
+
+def test_a_merge_that_was_overtaken_leaves_the_other_alone(workspace, job, connection, monkeypatch):
+    """Between its two looks, another transaction merges from the same place on: nothing is lost."""
+    put(connection, job, *(Checkpoint(at, at + 10, 1, 1) for at in range(10, 50, 10)))
+    connection.commit()
+    put(connection, job, Checkpoint(0, 10, 1, 1))
+    engine = create_engine(workspace.engine.url)
+    groups, overtaken = merging._groups, []
+
+    def overtake(entries):
+        found = list(groups(entries))
+        if not overtaken:
+            overtaken.append(True)
+            with engine.begin() as other:
+                merge(other, job)
+        return iter([[*found[0]][:2]])  # as if the others had not been there yet
+
+    monkeypatch.setattr(merging, "_groups", overtake)
+    merge(connection, job)
+    connection.commit()
+    monkeypatch.undo()
+    with engine.begin() as last:
+        assert covered((one.start, one.stop) for one in checkpoints.committed(last, job)) == 50
+        assert checkpoints.totals(last, job) == (50, 5)
+        merge(last, job)
+        assert len(checkpoints.committed(last, job)) == 1
+        checkpoints.forget(last, job)
+    engine.dispose()
+
+
+def test_what_is_shifted_keeps_what_it_says(connection, job):
+    """Moved by less than a segment's length, up and down; how many it stands for, and when."""
+    put(connection, job, *(Checkpoint(at, at + 10, 1, at) for at in range(0, 50, 10)))
+    merge(connection, job)
+    put(connection, job, Checkpoint(60, 70, 1, 5), Checkpoint(70, 80, 1, 6))
+    for by in (3, -5):
+        checkpoints.shift(connection, job, 55, by)
+    found = [(one.start, one.stop) for one in checkpoints.committed(connection, job)]
+    assert found == [(0, 50), (58, 68), (68, 78)]
+    checkpoints.shift(connection, job, 0, 7, 50)
+    assert checkpoints.committed(connection, job)[0].start == 7
+    assert checkpoints.summary(connection, job)["checkpoints"] == 7

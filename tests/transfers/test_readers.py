@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from pathlib import Path
 
@@ -334,3 +335,49 @@ def test_a_session_that_waits_for_a_dead_reader_is_let_go(database_url, look):
     assert used.path.exists()  # that of somebody who lives is not touched
     used.close()
     database.dispose()
+
+
+def test_a_very_long_statement_is_sent_whole(start, look):
+    """Longer than what a socket holds: as of a table of a thousand columns."""
+    query = (
+        "SELECT " + ", ".join(f"{n} AS {'c' * 40}{n}" for n in range(1_000)) + " -- " + "x" * 10**6
+    )
+    assert copy(start(), query) == (copied(look.url, query), 1)
+
+
+def test_a_forked_child_keeps_no_session(script, database_url, look):
+    """With a copy of the pipe's end in another process, the server's writing still ends."""
+    child = script(
+        """
+        import os, sys, time
+        from taskwidgets.store.database import Database
+        from taskwidgets.transfers.pipe import PipeReader
+        from taskwidgets.transfers.reader import CopyOut
+        database = Database(sys.argv[1])
+        reader = PipeReader(database.url, database.connect_arguments, [])
+        next(iter(reader.read(CopyOut(sys.argv[2]))))
+        if os.fork() == 0:
+            sys.stdin.read()
+            os._exit(0)
+        reader.close()
+        print("closed", flush=True)
+        """,
+        database_url,
+        ENDLESS.query,
+    )
+    assert child.line() == "closed"
+    wait_until(lambda: backends(look, "COPY") == 0)
+    child.end()
+
+
+def test_a_pipe_is_not_waited_for_longer_than_the_url_says(tmp_path):
+    """Somebody listens and never answers: connect_timeout holds, as for any connection."""
+    tmp_path.chmod(0o700)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / ".s.PGSQL.5432"))
+        silent.listen()
+        url = Database(f"postgresql://y@/x?host={tmp_path}").url
+        connect = {"host": str(tmp_path), "port": 5432, "dbname": "x", "connect_timeout": 1}
+        with pytest.raises(ServerUnreachable, match="does not answer"):
+            PipeReader(url, connect, [])
+    assert not [*tmp_path.glob("rows-*")]
