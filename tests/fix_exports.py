@@ -206,7 +206,8 @@ def halfway(exports: Exports, look: Look) -> Callable[..., Job]:
             wait_until(lambda: is_materialized(look, job.id))
         else:
             wait_until(lambda: is_counted(look, job.id))
-        wait_until(lambda: job.progress.done > 0)
+        # What is done may still be rows of the query that were written down.
+        wait_until(lambda: job.progress.done > 0 and look.ledger(job.id)[0] > 0)
         pause(job)
         assert look.ledger(job.id)[0] > 0
         assert job.state == "paused"
