@@ -167,16 +167,20 @@ class LabServer:
         """What "Restart Kernel" asks of the server."""
         self.request("POST", f"api/kernels/{self.kernel_of(notebook)}/restart")
 
-    def kill(self, notebook: str) -> None:
-        """SIGKILL to a notebook's kernel."""
+    def kernel_process(self, notebook: str) -> psutil.Process:
+        """The process of a notebook's kernel."""
         assert self.process is not None
         kernel = self.kernel_of(notebook)
         for child in psutil.Process(self.process.pid).children(recursive=True):
             if any(kernel in argument for argument in child.cmdline()):
-                child.kill()
-                child.wait(10)
-                return
+                return child
         raise AssertionError(f"no process of kernel {kernel}")
+
+    def kill(self, notebook: str) -> None:
+        """SIGKILL to a notebook's kernel."""
+        process = self.kernel_process(notebook)
+        process.kill()
+        process.wait(10)
 
     # ------------------------------------------------------------------ files
 
