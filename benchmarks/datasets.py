@@ -32,10 +32,14 @@ class DataSet:
     title: str
     make: Callable[[Path, int], None]
 
+    def path(self, parts: int) -> Path:
+        """Where the CSV file is, or will be."""
+        return FOLDER / f"{self.name}-{parts}.csv"
+
     def file(self, parts: int) -> Path:
         """The CSV file, with a header and LF; made once."""
         FOLDER.mkdir(exist_ok=True)
-        path = FOLDER / f"{self.name}-{parts}.csv"
+        path = self.path(parts)
         if not path.exists():
             unfinished = path.with_suffix(".unfinished")
             self.make(unfinished, parts)

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Engine
 
 @dataclass(frozen=True)
 class Value:
-    """One value. ``part`` is upload, download or while; ``peer`` who did it."""
+    """One value. ``part`` is upload, download, or what is measured of one; ``peer`` who did it."""
 
     part: str
     data: str
