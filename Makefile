@@ -3,7 +3,8 @@
 #   make lab     JupyterLab on the quickstart notebook, with the embedded Postgres
 #   make demo    the same job headless, in the terminal
 #   make test    everything that CI runs
-#   make bench   speeds against other loaders: benchmarks/results.md, .png and .csv
+#   make bench   speeds against other loaders, 10 GB, what a panel costs: benchmarks/results.md,
+#                .png and .csv; 40 GB of the disk have to be free
 #   make docs    the documentation, into site/; `make pictures` makes its pictures anew
 #   make clean   removes the environment and what tools left behind
 #
