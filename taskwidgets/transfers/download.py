@@ -30,10 +30,10 @@ from taskwidgets.store import checkpoints
 from taskwidgets.store.budget import Lease
 from taskwidgets.store.checkpoints import Checkpoint
 from taskwidgets.store.jobs import PostgresJobStore
-from taskwidgets.store.translate import is_away, is_cancelled
+from taskwidgets.store.translate import is_away
 from taskwidgets.transfers import tables
 from taskwidgets.transfers.compression import compressor, is_plain
-from taskwidgets.transfers.crew import CANCEL_INTERVAL, Crew, Session, lease_connections
+from taskwidgets.transfers.crew import Crew, Session, lease_connections
 from taskwidgets.transfers.digest import FileDigest, file_sha256
 from taskwidgets.transfers.download_plan import DownloadPlan, described
 from taskwidgets.transfers.export_ranges import ExportRanges
@@ -48,9 +48,17 @@ from taskwidgets.transfers.partial_file import (
     publish,
 )
 from taskwidgets.transfers.pipe import NoPipe, PipeReader
+from taskwidgets.transfers.proof import Proof
 from taskwidgets.transfers.psql import PsqlReader
 from taskwidgets.transfers.reader import CopierReader, CopyOut, Reader, opening
-from taskwidgets.transfers.snapshot import LOCK_NOT_AVAILABLE, Snapshot, Witness, Written, verify
+from taskwidgets.transfers.snapshot import (
+    LOCK_NOT_AVAILABLE,
+    Snapshot,
+    Witness,
+    Written,
+    compare,
+    verify,
+)
 from taskwidgets.transfers.sources import output_columns
 
 __all__ = ["Download"]
@@ -107,6 +115,8 @@ class Download:
         self._stamp: tuple[int, ...] | None = None  # the partial file as it was last closed
         self._lock = threading.Lock()
         self._counting: Session | None = None  # what counts the table's rows just now
+        self._proof: Proof | None = None  # that the snapshot is as good as the one of before
+        self._is_to_prove = False
 
     def check(self) -> None:
         """Any process can: the plan is all that it takes."""
@@ -211,6 +221,7 @@ class Download:
                 self._write(run, ledger, begin, blocks)
                 return
             except DatabaseError as fault:
+                self._end_proof()
                 if fault.sqlstate == LOCK_NOT_AVAILABLE and run.control.wish is Wish.NONE:
                     self._let_go()  # it is the others' turn, who wait for us while we wait for them
                     continue
@@ -266,6 +277,9 @@ class Download:
         if self._snapshot is None:
             self._take_snapshot(run, written)
         assert self._snapshot is not None
+        if self._is_to_prove and self._proof is None:
+            assert written is not None
+            self._begin_proof(run, self._snapshot, written)
         seen = self._plan.seen
         assert seen is not None
         # Whoever alters the table waits for the snapshot; only behind such a one may we wait.
@@ -303,11 +317,10 @@ class Download:
             if written is not None:
                 then = self._plan.seen
                 assert then is not None
-                self._cancellably(
-                    run, snapshot, lambda: verify(snapshot, table, then, now, written)
-                )
-                run.note("snapshot", "the snapshot was lost; what is written is proven unchanged")
+                compare(table, then, now)
+                self._is_to_prove = True
             else:
+                self._is_to_prove = False
                 # The table may have got a column since the call, or since an attempt that failed.
                 select = self._plan.select_from(table, None)
                 columns = output_columns(snapshot.connection, select)
@@ -316,6 +329,18 @@ class Download:
             snapshot.close()
             raise
         self._snapshot = snapshot
+
+    def _begin_proof(self, run: Run, snapshot: Snapshot, written: Written) -> None:
+        table, then = self._plan.table, self._plan.seen
+        assert table is not None
+        assert then is not None
+        self._proof = Proof(run, snapshot, lambda: verify(snapshot, table, then, written))
+
+    def _end_proof(self) -> None:
+        """Break it off, if it still runs: then it is to be begun again, should one go on."""
+        proof, self._proof = self._proof, None
+        if proof is not None:
+            proof.end()
 
     def _snapshot_of(self, run: Run, table: TableName, oid: int) -> tuple[Snapshot, Witness]:
         """A snapshot that has the table locked; waits for others to unlock it, and for wishes."""
@@ -333,33 +358,6 @@ class Download:
             else:
                 run.say("")
                 return snapshot, witness
-
-    @staticmethod
-    def _cancellably(run: Run, snapshot: Snapshot, action: Callable[[], None]) -> None:
-        """Do what takes its time in the snapshot's session; Stopped at once after a wish."""
-        faults: list[BaseException] = []
-        done = threading.Event()
-
-        def act() -> None:
-            try:
-                action()
-            except BaseException as fault:  # noqa: BLE001 - raised below, in the job's thread
-                faults.append(fault)
-            finally:
-                done.set()
-                run.control.wake()
-
-        run.say("proving that the table is unchanged")
-        start_thread(act, name=f"job {run.job_id} proof")
-        run.control.wait_until(lambda: done.is_set() or run.control.wish is not Wish.NONE, 1e9)
-        while not done.is_set():
-            snapshot.cancel()
-            done.wait(CANCEL_INTERVAL)
-        run.say("")
-        if faults:
-            if run.control.wish is not Wish.NONE and is_cancelled(faults[0]):
-                raise Stopped(run.control.wish)
-            raise faults[0]
 
     def _settle(self, run: Run, still: Callable[[], bool] = lambda: True, **changes: Any) -> None:
         """Keep something in the plan for good, if ``still`` it is right to."""
@@ -397,6 +395,7 @@ class Download:
             saved=last.stop,
             count_rows=plan.materialized is not None,
             keep_alive=self._keep_alive,
+            check=self._check_proof,
         )
         crew = Crew(self._store.database, run, task, self._at_once)
         if plan.materialized is None:
@@ -419,6 +418,9 @@ class Download:
                     task.checkpoint()  # what is written is kept, whatever stopped the rest
                 raise
             task.checkpoint()
+            if self._proof is not None:
+                self._proof.wait()
+                self._proof, self._is_to_prove = None, False
             size = file.settled.size
             sha256 = self._digest.result(size, run.control)
         finally:
@@ -426,6 +428,7 @@ class Download:
             counting = self._counting
             if counting is not None:
                 counting.cancel()  # nothing goes into work that was stopped
+            self._end_proof()
             self._digest.stop()
             file.close()
             self._stamp = _stamp(self._partial)
@@ -555,9 +558,14 @@ class Download:
             )
 
     def _keep_alive(self) -> None:
-        snapshot = self._snapshot
-        if snapshot is not None:
+        snapshot, proof = self._snapshot, self._proof
+        if snapshot is not None and (proof is None or not proof.is_running):
             snapshot.alive()
+
+    def _check_proof(self) -> None:
+        proof = self._proof
+        if proof is not None:
+            proof.check()
 
     def _publish(self, run: Run) -> Receipt:
         """Give the file its name; done again after a crash, it finds what is done already."""
@@ -614,6 +622,7 @@ class Download:
             self._lease.end()
 
     def _let_go(self) -> None:
+        self._end_proof()
         snapshot, self._snapshot = self._snapshot, None
         if snapshot is not None:
             snapshot.close()

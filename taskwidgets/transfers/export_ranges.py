@@ -49,7 +49,8 @@ class ExportRanges:
     """Hands out ranges, writes what comes back in order, and makes checkpoints.
 
     ``copy`` makes the COPY of blocks [start, stop); ``count_rows``: progress goes by rows,
-    not by blocks; ``saved``: bytes that are checkpointed already.
+    not by blocks; ``saved``: bytes that are checkpointed already; ``check`` raises what speaks
+    against going on.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class ExportRanges:
         saved: int,
         count_rows: bool,
         keep_alive: Callable[[], None],
+        check: Callable[[], None],
     ) -> None:
         self._store = store
         self._run = run
@@ -74,6 +76,7 @@ class ExportRanges:
         self._file = file
         self._count_rows = count_rows
         self._keep_alive = keep_alive
+        self._check = check
         self._pace = Pace(run.control)
         self._lock = threading.Lock()
         self._next, self._end = blocks.start, blocks.stop
@@ -98,6 +101,7 @@ class ExportRanges:
     def take(self) -> BlockRange | None:
         if self._fault is not None:
             raise self._fault
+        self._check()
         with self._lock:
             if self._next >= self._end:
                 return None

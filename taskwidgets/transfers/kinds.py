@@ -22,7 +22,7 @@ from taskwidgets.transfers.origins.remote import REMOTE, Address, Remote, look_s
 from taskwidgets.transfers.origins.spool import Spool
 from taskwidgets.transfers.origins.tabular_files import TABULAR, is_same_file
 from taskwidgets.transfers.prepared import PreparedUpload, is_prepared
-from taskwidgets.transfers.snapshot import Snapshot, Written, verify
+from taskwidgets.transfers.snapshot import Snapshot, Written, compare, verify
 from taskwidgets.transfers.upload import Upload
 from taskwidgets.transfers.upload_plan import UploadPlan
 
@@ -146,7 +146,8 @@ class _Download:
         try:
             now = snapshot.witness(plan.table, plan.oid)
             written = Written(max(then.blocks, now.blocks), plan.published["rows"])
-            verify(snapshot, plan.table, then, now, written)
+            compare(plan.table, then, now)
+            verify(snapshot, plan.table, then, written)
         except SourceError:
             return False
         finally:

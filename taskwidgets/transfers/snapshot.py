@@ -40,7 +40,7 @@ from taskwidgets.store.database import Database
 from taskwidgets.store.translate import translated
 from taskwidgets.transfers.names import TableName
 
-__all__ = ["LOCK_NOT_AVAILABLE", "SETTINGS", "Snapshot", "Witness", "Written", "verify"]
+__all__ = ["LOCK_NOT_AVAILABLE", "SETTINGS", "Snapshot", "Witness", "Written", "compare", "verify"]
 
 # A pause keeps the snapshot, so that resuming needs no proof; but a transaction left open holds
 # back the clean-up of the whole database. The server itself ends it after this time without a sign
@@ -221,19 +221,21 @@ class Snapshot:
             connection.close()
 
 
-def verify(
-    snapshot: Snapshot, table: TableName, then: Witness, now: Witness, written: Written
-) -> None:
-    """Return if ``snapshot`` provably shows of the table's first blocks what was written of them.
-
-    Raises SourceChanged, saying what changed.
-    """
+def compare(table: TableName, then: Witness, now: Witness) -> None:
+    """Raises SourceChanged where one sees at once that the table is another."""
     if now.columns != then.columns:
         raise _changed(table, "its columns are others")
     if now.filenode != then.filenode:
         raise _changed(table, "it was truncated or rewritten")
     if not set(then.labels) <= set(now.labels):  # no row had one that came since
         raise _changed(table, "the labels of its enums are others")
+
+
+def verify(snapshot: Snapshot, table: TableName, then: Witness, written: Written) -> None:
+    """Return if ``snapshot`` provably shows of the table's first blocks what was written of them.
+
+    Looks at all rows; where ``compare`` has no doubts. Raises SourceChanged, saying what changed.
+    """
     with snapshot._lock, translated(snapshot._database.url):
         cursor = snapshot.connection.connection.cursor()
         try:
