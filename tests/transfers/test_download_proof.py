@@ -7,7 +7,8 @@ from fix_databases import run_sql
 from fix_exports import copied, pause
 from fix_servers import wait_until
 
-from taskwidgets.errors import JobFailed
+from taskwidgets.errors import JobFailed, SourceChanged
+from taskwidgets.transfers import download
 
 COUNTING = (
     "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
@@ -147,3 +148,45 @@ def test_writers_while_the_proof_is_made_change_nothing(
     else:
         rows = (exports.folder / "out.csv").read_bytes().count(b",1000\n")
         assert rows == job.receipt.rows_loaded == job.receipt.rows_read
+
+
+@pytest.mark.parametrize("is_same", [True, False])
+def test_the_export_goes_on_while_it_is_proven(
+    exports, look, many, halfway, another_workspace, monkeypatch, is_same
+):
+    """Rows are written at once; but the file is published only when the proof is there."""
+    many(60_000)
+    expected = copied(look.url, "SELECT * FROM t")
+    job = halfway()
+    exports.workspace.close()
+    may_end, verify = threading.Event(), download.verify
+
+    def slowly(snapshot, *arguments):
+        while not may_end.is_set():
+            snapshot.connection.exec_driver_sql("SELECT pg_sleep(0.1)")  # to be cancelled
+        if not is_same:
+            raise SourceChanged("rows were changed")
+        verify(snapshot, *arguments)
+
+    monkeypatch.setattr(download, "verify", slowly)
+    exports.workspace = another_workspace()
+    before = look.ledger(job.id)[1]
+    job = exports.workspace.resume(job.id)
+    wait_until(lambda: look.ledger(job.id)[1] == 60_000)
+    assert before < 60_000
+    path = exports.folder / "out.csv"
+    assert not path.exists()
+    assert job.state == "running"
+    pause(job)
+    assert job.state == "paused"  # in the midst of the proof, which is then to be made anew
+    job.resume()
+    wait_until(lambda: job.state == "running")
+    assert not path.exists()
+    may_end.set()
+    if is_same:
+        exports.check(job.wait(60))
+        assert path.read_bytes() == expected
+    else:
+        with pytest.raises(JobFailed, match="rows were changed"):
+            job.wait(60)
+        assert not path.exists()
