@@ -30,8 +30,8 @@ from taskwidgets.store.engines import engine_url
 from taskwidgets.store.jobs import PostgresJobStore
 from taskwidgets.store.translate import address
 from taskwidgets.transfers import download_plan, tables
-from taskwidgets.transfers.download import Download
 from taskwidgets.transfers.download_plan import DownloadOptions
+from taskwidgets.transfers.exporting import Exporting
 from taskwidgets.transfers.kinds import KINDS as TRANSFER_KINDS
 from taskwidgets.transfers.kinds import Kind
 from taskwidgets.transfers.names import staging_name
@@ -313,7 +313,7 @@ class Workspace:
         """Pause this process's running jobs, durably, and close the connections."""
         self._pause_all()
         for job in self._jobs.values():
-            if isinstance(job._work, Download) and job.state is not State.RUNNING:
+            if isinstance(job._work, Exporting) and job.state is not State.RUNNING:
                 job._work.rest()
         atexit.unregister(self._at_exit)
         self._store.close()

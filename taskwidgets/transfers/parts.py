@@ -1,0 +1,144 @@
+"""One part of an export into a folder: a range of blocks, copied into a file of its own.
+
+An order says all that it takes, so that any process can carry it out that reaches the database and
+the place: ``make_part``. Each attempt writes under a name that no other one has. Which of them
+counts, the ledger says; what does not is removed before the folder is published.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import secrets
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy.engine import URL
+from zlib_ng import zlib_ng
+
+from taskwidgets.errors import DatabaseError
+from taskwidgets.transfers.part_formats import part_writer
+from taskwidgets.transfers.places import NewFile, Place
+from taskwidgets.transfers.reader import CopyOut, Piece, Reader
+from taskwidgets.transfers.readers import open_reader
+
+__all__ = ["Access", "PartMade", "PartOrder", "make_part", "write_part"]
+
+
+@dataclass(frozen=True)
+class Access:
+    """How another process comes to the rows: the way to the database, and into the snapshot.
+
+    ``url`` is for errors, without a password; ``connect``, what psycopg2.connect() takes, has it.
+    """
+
+    url: URL
+    connect: Mapping[str, Any] = field(repr=False)
+    begin: tuple[str, ...] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class PartOrder:
+    """What is to be written: the rows of ``copy``, behind ``header``, in this format.
+
+    ``stem``: what the name of each attempt begins with. ``columns``, ``types``: as in the plan.
+    """
+
+    place: Place
+    stem: str
+    format: str
+    copy: CopyOut
+    header: bytes = b""
+    columns: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PartMade:
+    """A part file that is complete and durable; ``read``: bytes of CSV that went into it."""
+
+    name: str
+    rows: int
+    bytes: int
+    crc32: int
+    sha256: str
+    read: int
+
+
+def make_part(order: PartOrder, access: Access) -> PartMade:
+    """Carry it out in a session of its own, in whatever process; blocks.
+
+    Raises DatabaseError, also where the snapshot is gone or the statement was cancelled, and
+    TargetError where the place does not take it. Then nothing is left of it.
+    """
+    reader = open_reader(access.url, dict(access.connect), access.begin)
+    try:
+        return write_part(order, reader)
+    finally:
+        reader.close()
+
+
+def write_part(
+    order: PartOrder, reader: Reader, breathe: Callable[[int], None] = lambda _: None
+) -> PartMade:
+    """Carry it out with this reader; ``breathe`` hears of each piece of CSV, and may wait."""
+    name = f"{order.stem}-{secrets.token_hex(4)}.{order.format}"
+    file = _Counted(order.place.create(name))
+    read = 0
+    try:
+        writer = part_writer(order.format, file, order.columns, order.types)
+        if order.header:
+            writer.take(order.header)
+        pieces = reader.read(order.copy)
+        for piece in pieces:
+            breathe(len(piece))
+            read += len(piece)
+            writer.take(piece)
+        writer.finish()
+        if writer.rows not in (None, pieces.rows):
+            raise DatabaseError(
+                f"the server gave {pieces.rows:,} rows, but {writer.rows:,} came into the file"
+            )
+        file.target.finish()
+    except BaseException as error:
+        file.target.abandon()
+        if file.fault is not None and error is not file.fault:
+            raise file.fault from None  # what came back through a library
+        raise
+    return PartMade(name, pieces.rows, file.size, file.crc32, file.sha256.hexdigest(), read)
+
+
+class _Counted(io.RawIOBase):
+    """The file as libraries want one; counts and hashes what goes in."""
+
+    def __init__(self, target: NewFile) -> None:
+        self.target = target
+        self.size = 0
+        self.crc32 = 0
+        self.sha256 = hashlib.sha256()
+        self.fault: Exception | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.size
+
+    def write(self, data: Any) -> int:
+        with memoryview(data).cast("B") as view:
+            try:
+                self.target.write(view)
+            except Exception as fault:
+                self.fault = fault
+                raise
+            self.crc32 = zlib_ng.crc32(view, self.crc32)
+            self.sha256.update(view)
+            self.size += len(view)
+            return len(view)
+
+    def close(self) -> None:
+        """Left to whoever made it: it may be to be abandoned."""
+        with suppress(Exception):
+            self.flush()
