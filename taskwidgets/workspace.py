@@ -39,6 +39,7 @@ from taskwidgets.transfers.origins import materials
 from taskwidgets.transfers.origins.given import Source, as_given
 from taskwidgets.transfers.planning import make_plan, resolve_target
 from taskwidgets.transfers.prepared import prepared_spec
+from taskwidgets.transfers.targets import given_target
 from taskwidgets.transfers.upload_options import UploadOptions
 
 __all__ = ["Workspace"]
@@ -185,16 +186,8 @@ class Workspace:
             )
 
         key = options.key(target)
-        if given.material is None:
-            return self._run(key, make, workers, max_rate, again=again)
-        known = materials.find(key) is not None
-        materials.keep(key, given.material)
-        try:
+        with materials.kept(key, given.material):
             job = self._run(key, make, workers, max_rate, again=again)
-        except BaseException:
-            if not known:  # else a job of this process may need it
-                materials.forget(key)
-            raise
         if job.state is State.COMPLETED:
             materials.forget(key)
         return job
@@ -210,14 +203,18 @@ class Workspace:
         header: bool = True,
         quote_all: bool = False,
         escape_formulas: bool = False,
+        format: Literal["csv", "csv.gz", "csv.zst", "parquet"] | None = None,
+        storage_options: Mapping[str, object] | None = None,
         workers: int | None = None,
         max_rate: float | None = None,
         again: bool = False,
     ) -> Job:
         """See ``taskwidgets.download``."""
+        given = given_target(path, format, storage_options)
         options = DownloadOptions(
             source=source,
-            path=str(Path(path).expanduser().absolute()),
+            path=given.path,
+            format=given.format,
             if_exists=if_exists,
             delimiter=delimiter,
             null_value=null_value,
@@ -227,11 +224,15 @@ class Workspace:
         )
 
         def make() -> JobRecord:
+            folder = None
+            if options.is_folder:
+                folder = given.checked(replace=options.if_exists == "replace")
             with self._database.begin() as connection:
-                spec = download_plan.make_plan(connection, options)
+                spec = download_plan.make_plan(connection, options, folder)
             return self._store.create(spec, lambda _connection, _job_id: None)
 
-        return self._run(options.key(), make, workers, max_rate, again=again)
+        with materials.kept(options.key(), given.material):
+            return self._run(options.key(), make, workers, max_rate, again=again)
 
     def resume(
         self,

@@ -1,32 +1,30 @@
 """A part as a Parquet file: COPY's CSV, parsed and written by pyarrow, a row group at a time.
 
-The types are those of the columns where Parquet has them: booleans, integers, floats, dates, moments
-(in microseconds, those with a zone in UTC), and numerics of a declared precision up to 38 digits
-as decimals. All others are text as Postgres writes it; so is a numeric without a precision, whose
-digits no type of Parquet would hold.
+The types are those of the columns where Parquet has them: booleans, integers, floats, dates,
+timestamps (in microseconds, those with a zone in UTC), and numerics of a declared precision up to
+38 digits as decimals. All others are text as Postgres writes it; so is a numeric without a
+precision, whose digits no type of Parquet would hold.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import IO, Any
+from typing import Any
 
 from taskwidgets.errors import TargetError
 from taskwidgets.tabular.boundaries import scan
 from taskwidgets.transfers.origins.extras import extra
+from taskwidgets.transfers.part_formats import Sink
 from taskwidgets.transfers.reader import Piece
 
-__all__ = ["SETTINGS", "WHAT", "ParquetPart", "arrow_type"]
+__all__ = ["ParquetPart", "arrow_type"]
 
 WHAT = "a Parquet file is written by pyarrow"
 # Of CSV, parsed at once, and a row group: with its columns in memory, its pages and their packed
 # form, that is some four times as much for each worker.
 GROUP_BYTES = 8 << 20
 QUOTE = ord('"')
-
-# What values must be written like to be read as their types.
-SETTINGS = {"DateStyle": "ISO, YMD", "TimeZone": "UTC"}
 
 _PLAIN = {
     "boolean": "bool_",
@@ -60,7 +58,7 @@ def arrow_type(arrow: Any, kind: str) -> Any:
 class ParquetPart:
     """Writes one file; the CSV is what COPY gives by default, without a header."""
 
-    def __init__(self, file: IO[bytes], columns: Sequence[str], types: Sequence[str]) -> None:
+    def __init__(self, file: Sink, columns: Sequence[str], types: Sequence[str]) -> None:
         self.rows: int | None = 0
         self._arrow = arrow = extra("pyarrow", WHAT)
         self._csv = extra("pyarrow.csv", WHAT)

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 from taskwidgets.transfers.compression import Compressor, compressor
 from taskwidgets.transfers.reader import Piece
 
-__all__ = ["FORMATS", "PARQUET", "PartWriter", "part_writer"]
+__all__ = ["FORMATS", "PARQUET", "PARQUET_SETTINGS", "PartWriter", "Sink", "part_writer"]
 
 PARQUET = "parquet"
 FORMATS = ("csv", "csv.gz", "csv.zst", PARQUET)
 """Each is also what a part's name ends with."""
+
+# How values must be written to be read as their types; see ``parquet_parts``.
+PARQUET_SETTINGS = {"DateStyle": "ISO, YMD", "TimeZone": "UTC"}
+
+
+class Sink(Protocol):
+    """Where a part's bytes go."""
+
+    def write(self, data: bytes | memoryview, /) -> int:
+        """Add to it."""
 
 
 class PartWriter(Protocol):
@@ -31,7 +41,7 @@ class PartWriter(Protocol):
 class _Packed:
     """The bytes as they come, perhaps compressed."""
 
-    def __init__(self, file: IO[bytes], squeeze: Compressor) -> None:
+    def __init__(self, file: Sink, squeeze: Compressor) -> None:
         self.rows: int | None = None
         self._file = file
         self._squeeze = squeeze
@@ -47,9 +57,7 @@ class _Packed:
             self._file.write(data)
 
 
-def part_writer(
-    kind: str, file: IO[bytes], columns: Sequence[str], types: Sequence[str]
-) -> PartWriter:
+def part_writer(kind: str, file: Sink, columns: Sequence[str], types: Sequence[str]) -> PartWriter:
     """What writes a part of this format into a file that is open for it.
 
     ``columns`` and ``types``: their names, and their types as Postgres writes them.

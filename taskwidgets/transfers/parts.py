@@ -21,7 +21,7 @@ from zlib_ng import zlib_ng
 from taskwidgets.errors import DatabaseError
 from taskwidgets.transfers.part_formats import part_writer
 from taskwidgets.transfers.places import NewFile, Place
-from taskwidgets.transfers.reader import CopyOut, Piece, Reader
+from taskwidgets.transfers.reader import CopyOut, Reader
 from taskwidgets.transfers.readers import open_reader
 
 __all__ = ["Access", "PartMade", "PartOrder", "make_part", "write_part"]

@@ -1,7 +1,7 @@
 """Where part files are written: a folder of this machine, or one at a URL, through fsspec.
 
-A place can be sent to another process, which writes there as well. A part is durable when ``finish``
-has returned: then, and not before, a checkpoint may speak of it.
+A place can be sent to another process, which writes there as well. A part is durable when
+``finish`` has returned: then, and not before, a checkpoint may speak of it.
 """
 
 from __future__ import annotations
