@@ -84,8 +84,8 @@ def download(
 ) -> Exit:
     """Export a table or a query into a CSV file, or a folder of files.
 
-    The file, or the folder, gets its name when it is whole. Ctrl-C pauses the job, and the same command, or
-    `taskwidgets resume`, goes on with it.
+    The file, or the folder, gets its name when it is whole. Ctrl-C pauses the job, and the same
+    command, or `taskwidgets resume`, goes on with it.
     """
     chosen: Any = arguments(DOWNLOAD, given)
     wanted = sys.stdin.read() if source == "-" else source

@@ -103,6 +103,7 @@ def write_part(
             )
         file.target.finish()
     except BaseException as error:
+        file.is_given_up = True
         file.target.abandon()
         if file.fault is not None and error is not file.fault:
             raise file.fault from None  # what came back through a library
@@ -119,6 +120,7 @@ class _Counted(io.RawIOBase):
         self.crc32 = 0
         self.sha256 = hashlib.sha256()
         self.fault: Exception | None = None
+        self.is_given_up = False  # a library that writes an end even so, does it in vain
 
     def writable(self) -> bool:
         return True
@@ -128,6 +130,8 @@ class _Counted(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         with memoryview(data).cast("B") as view:
+            if self.is_given_up:
+                return len(view)
             try:
                 self.target.write(view)
             except Exception as fault:
