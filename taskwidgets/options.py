@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from taskwidgets.errors import OptionError
-from taskwidgets.transfers.part_formats import FORMATS
 
 __all__ = ["DOWNLOAD", "PREVIEW", "RESUME", "UPLOAD", "Option", "arguments", "spelled"]
 
@@ -229,7 +228,8 @@ DOWNLOAD = (
     Option("escape_formulas", "Put an apostrophe before what a spreadsheet would take for a "
            "formula.", None),
     Option("format", "Of a folder's part files, where the path ends in /: csv, csv.gz, csv.zst or "
-           "parquet.", _choice(*FORMATS), "NAME", choices=FORMATS),
+           "parquet.", _choice("csv", "csv.gz", "csv.zst", "parquet"), "NAME",
+           choices=("csv", "csv.gz", "csv.zst", "parquet")),
     *_HOW_MANY,
     _AGAIN,
 )  # fmt: skip
