@@ -115,12 +115,10 @@ class Cluster:
                 sums[worker] = sums.get(worker, 0) + size
             since = now - self._done[0][0] if self._done else 0.0
             rates = [sums[worker] / max(since, 0.5) for worker in sorted(sums)]
-            return Facts(
-                len(self._threads), len(self._futures), tuple(rates), self._dashboard
-            )
+            return Facts(len(self._threads), len(self._futures), tuple(rates), self._dashboard)
 
     def look(self) -> None:
-        """Ask the scheduler for its workers, if that was long ago; a cluster that is away is none."""
+        """Ask the scheduler for its workers, if that was long ago; one that is away has none."""
         with suppress(ClusterUnreachable):
             self._look()
 
@@ -159,7 +157,7 @@ class Cluster:
                 with suppress(Exception):
                     client.close(timeout=0)
             try:
-                client = Client(
+                client = Client(  # type: ignore[no-untyped-call]
                     self.scheduler.address,
                     security=self.scheduler.security,
                     timeout=CONNECT_SECONDS,
@@ -179,7 +177,7 @@ class Cluster:
 
 def _is_lost(error: BaseException) -> bool:
     """Whether the cluster, and not what it was asked to do, is to blame."""
-    from distributed.comm import CommClosedError
+    from distributed.comm.core import CommClosedError
     from distributed.scheduler import KilledWorker
 
     return isinstance(

@@ -41,6 +41,6 @@ def as_scheduler(client: object) -> Scheduler | None:
             "client must be a distributed.Client or the address of a scheduler, such as "
             f'"tcp://10.0.0.1:8786", not {client!r}'
         )
-    if client.scheduler is None:
+    if client.scheduler is None or client.scheduler.address is None:
         raise OptionError("client= is connected with no scheduler; is it closed, or not awaited?")
     return Scheduler(client.scheduler.address, client.security)

@@ -133,6 +133,16 @@ class Job:
         return self._checkpoint_at
 
     @property
+    def cluster(self) -> object | None:
+        """The cluster whose workers do its work, if that is so."""
+        return getattr(self._work, "cluster", None)
+
+    def employ(self, cluster: object) -> None:
+        """Have this cluster's workers do its work from the next attempt on, if its kind can."""
+        if hasattr(self._work, "cluster"):
+            self._work.cluster = cluster
+
+    @property
     def runs_here(self) -> bool:
         """Whether this process is at work on it."""
         return self._thread is not None
