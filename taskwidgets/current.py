@@ -170,6 +170,7 @@ def download(
     storage_options: Mapping[str, object] | None = None,
     workers: int | None = None,
     max_rate: float | None = None,
+    client: object = None,
     again: bool = False,
     where: Where = "kernel",
     workspace: Workspace | None = None,
@@ -196,7 +197,8 @@ def download(
     ``storage_options`` as fsspec has them, which are kept nowhere. The folder gets its name when it
     is whole; at a URL, its manifest is written last. ``if_exists="replace"`` replaces a folder with
     such a manifest, and no other. The receipt's ``sha256`` is that of the manifest, ``bytes`` those
-    of all parts.
+    of all parts. With ``client``, as for ``upload``, the workers of a Dask cluster write the parts,
+    in a folder that all of them see.
 
     Raises, before anything is created: SourceError, TargetExists,
     TargetError, RightsMissing, OptionError, JobOwned.
@@ -204,7 +206,8 @@ def download(
     return starter(_workspace(workspace), where).download(
         source, path, if_exists=if_exists, delimiter=delimiter, null_value=null_value,
         header=header, quote_all=quote_all, escape_formulas=escape_formulas, format=format,
-        storage_options=storage_options, workers=workers, max_rate=max_rate, again=again,
+        storage_options=storage_options, workers=workers, max_rate=max_rate, client=client,
+        again=again,
     )  # fmt: skip
 
 

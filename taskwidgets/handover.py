@@ -73,6 +73,7 @@ class Handover:
             raise OptionError(
                 'where="server" writes below the server\'s root; leave where out for a URL'
             )
+        _check(options)
         server = self._server()
         target = _relative(server, path) + ("/" if str(path).endswith("/") else "")
         return self._begin(server, "download", {**options, "source": source, "path": target})

@@ -217,6 +217,8 @@ class Workspace:
         """See ``taskwidgets.download``."""
         means = _means(workers, client)
         given = given_target(path, format, storage_options)
+        if means.cluster is not None:
+            given.check_shared()
         options = DownloadOptions(
             source=source,
             path=given.path,

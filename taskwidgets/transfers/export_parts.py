@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Generic, Protocol, Self, TypeVar
 
 from taskwidgets.errors import TargetError
 from taskwidgets.runtime.failpoints import reach
@@ -14,10 +14,13 @@ from taskwidgets.runtime.threads import start_thread
 from taskwidgets.store import checkpoints
 from taskwidgets.store.checkpoints import Checkpoint
 from taskwidgets.store.jobs import PostgresJobStore
+from taskwidgets.transfers.crew import Tool
 from taskwidgets.transfers.parts import PartMade, PartOrder, write_part
 from taskwidgets.transfers.reader import Reader
 
-__all__ = ["ExportParts", "PartRange"]
+__all__ = ["ExportParts", "Hands", "OwnHands", "PartRange"]
+
+ToolT = TypeVar("ToolT", bound=Tool)
 
 KEEP_ALIVE = 60.0  # seconds between two signs of life of the snapshot
 
@@ -31,7 +34,31 @@ class PartRange:
     stop: int
 
 
-class ExportParts:
+class Hands(Protocol[ToolT]):
+    """What parts are written with: sessions of this process, or lanes to a cluster."""
+
+    def tool(self) -> ToolT:
+        """One of them."""
+
+    def make(self, tool: ToolT, order: PartOrder) -> PartMade:
+        """Have a part written by it, at the job's rate; TargetError where that is not possible."""
+
+
+class OwnHands:
+    """Sessions of this process: ``reader`` opens one."""
+
+    def __init__(self, reader: Callable[[], Reader], run: Run) -> None:
+        self._reader = reader
+        self._run = run
+
+    def tool(self) -> Reader:
+        return self._reader()
+
+    def make(self, tool: Reader, order: PartOrder) -> PartMade:
+        return write_part(order, tool, self._run.control.pay)
+
+
+class ExportParts(Generic[ToolT]):
     """Hands out the ranges that are missing, has each written, and commits it.
 
     ``order`` says how a range is written; ``count_rows``: progress goes by rows, not by blocks;
@@ -45,7 +72,7 @@ class ExportParts:
         run: Run,
         missing: list[PartRange],
         order: Callable[[PartRange], PartOrder],
-        reader: Callable[[], Reader],
+        hands: Hands[ToolT],
         count_rows: bool,
         keep_alive: Callable[[], None],
         check: Callable[[], None],
@@ -54,7 +81,7 @@ class ExportParts:
         self._run = run
         self._left = missing[::-1]
         self._order = order
-        self._reader = reader
+        self._hands = hands
         self._count_rows = count_rows
         self._keep_alive = keep_alive
         self._check = check
@@ -70,20 +97,20 @@ class ExportParts:
         with self._lock:
             return self._left.pop() if self._left else None
 
-    def tool(self) -> Reader:
-        return self._reader()
+    def tool(self) -> ToolT:
+        return self._hands.tool()
 
-    def carry(self, tool: Reader, batch: PartRange) -> None:
+    def carry(self, tool: ToolT, batch: PartRange) -> None:
         reach("before the rows")
         try:
-            made = write_part(self._order(batch), tool, self._run.control.pay)
+            made = self._hands.make(tool, self._order(batch))
         except TargetError:
             self._check_claim()  # whoever has the job now may have taken the folder away
             raise
         reach("after the part")
         self._commit(batch, made)
 
-    def is_done(self, tool: Reader, batch: PartRange) -> bool:
+    def is_done(self, tool: ToolT, batch: PartRange) -> bool:
         with self._store.in_transaction() as connection:
             self._store.lock(connection, self._run.claim)
             return checkpoints.is_committed(connection, self._run.job_id, batch.start)

@@ -117,7 +117,7 @@ class Exporting(ABC):
     def run(self, run: Run) -> Receipt:
         """Write what the ledger does not have yet, then publish."""
         lease = lease_connections(
-            self._store.database, run, ASIDE + 1, ASIDE + self._workers
+            self._store.database, run, ASIDE + 1, ASIDE + self._most(run)
         )  # the snapshot's own among them, so that what rests may be had by others meanwhile
         if self._lease is not None:
             self._lease.wake()
@@ -132,6 +132,10 @@ class Exporting(ABC):
                 lease.end()
             else:
                 lease.rest(1, snapshot.close)
+
+    def _most(self, run: Run) -> int:
+        """How many readers there may be at once."""
+        return self._workers
 
     def _write_and_publish(self, run: Run) -> Receipt:
         if self._plan.published is None:

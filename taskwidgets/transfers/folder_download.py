@@ -6,9 +6,11 @@ import hashlib
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import text
 
+from taskwidgets.cluster import Cluster
 from taskwidgets.errors import OptionError
 from taskwidgets.runtime.failpoints import reach
 from taskwidgets.runtime.receipt import Receipt
@@ -19,14 +21,16 @@ from taskwidgets.tabular.ranges import gaps
 from taskwidgets.transfers.crew import Crew
 from taskwidgets.transfers.disk_folder import DiskFolder
 from taskwidgets.transfers.download_plan import DownloadPlan
-from taskwidgets.transfers.export_parts import ExportParts, PartRange
+from taskwidgets.transfers.export_parts import ExportParts, Hands, OwnHands, PartRange
 from taskwidgets.transfers.exporting import Exporting
 from taskwidgets.transfers.folders import Folder
+from taskwidgets.transfers.lanes import MOST_LANES, Lanes, threads_of
 from taskwidgets.transfers.manifest import Part, manifest
 from taskwidgets.transfers.origins import materials
 from taskwidgets.transfers.origins.remote import is_url
 from taskwidgets.transfers.part_formats import PARQUET
 from taskwidgets.transfers.parts import PartOrder
+from taskwidgets.transfers.parts_elsewhere import ClusterHands
 from taskwidgets.transfers.places import UrlPlace
 from taskwidgets.transfers.snapshot import Written
 from taskwidgets.transfers.url_folder import UrlFolder
@@ -60,9 +64,15 @@ class FolderDownload(Exporting):
     """The work of one download into a folder."""
 
     def __init__(
-        self, store: PostgresJobStore, plan: DownloadPlan, job_id: int, workers: int
+        self,
+        store: PostgresJobStore,
+        plan: DownloadPlan,
+        job_id: int,
+        workers: int,
+        cluster: Cluster | None = None,
     ) -> None:
         super().__init__(store, plan, job_id, workers)
+        self.cluster = cluster
         self._job_id = job_id
         self._key = plan.options.key()
 
@@ -142,7 +152,7 @@ class FolderDownload(Exporting):
                 stem=f"part-{part.number:05}-{token}",
                 copy=copy(part.start, part.stop),
             ),
-            reader=lambda: self._reader(begin),
+            hands=self._hands(run, begin),
             count_rows=plan.materialized is not None,
             keep_alive=self._keep_alive,
             check=self._check_proof,
@@ -154,6 +164,25 @@ class FolderDownload(Exporting):
         finally:
             self._end_proof()
         self._settle_manifest(run, folder)
+
+    def _hands(self, run: Run, begin: list[str]) -> Hands[Any]:
+        database = self._store.database
+        if self.cluster is None:
+            return OwnHands(lambda: self._reader(begin), run)
+        return ClusterHands(Lanes(self.cluster, database, run, self._at_once), run, begin)
+
+    def _most(self, run: Run) -> int:
+        if self.cluster is None:
+            return self._workers
+        return min(MOST_LANES, threads_of(self.cluster, self._store.database, run))
+
+    def run(self, run: Run) -> Receipt:
+        """As any export; the connection with a cluster ends with it."""
+        try:
+            return super().run(run)
+        finally:
+            if self.cluster is not None:
+                self.cluster.close()
 
     def _cut(self, run: Run, blocks: int) -> None:
         """Decide how many parts there are to be."""

@@ -8,24 +8,29 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, text
 
 from taskwidgets.cluster import Cluster
 from taskwidgets.errors import DatabaseError, ServerUnreachable, TaskwidgetsError
+from taskwidgets.runtime.control import Stopped, Wish
 from taskwidgets.runtime.run import Run
 from taskwidgets.store.database import Database
 from taskwidgets.transfers.crew import Session
 from taskwidgets.transfers.pace import LARGEST_BATCH, SMALLEST_BATCH
 from taskwidgets.transfers.remote import Access, Errand, Outcome, carry_out
 
-__all__ = ["Lane", "Lanes", "most_lanes"]
+__all__ = ["MOST_LANES", "Lane", "Lanes", "most_lanes", "threads_of"]
+
+ResultT = TypeVar("ResultT")
 
 MOST_BYTES = 128 << 20  # of segments that are under way, which this process holds
 MOST_LANES = 64
+WORKER_LOOK = 0.5  # seconds between two looks whether a cluster has workers by now
 QUERY_CANCELLED = "57014"
 
 # By name, as only the worker knows its session's number. Names are of one database only.
@@ -47,8 +52,31 @@ def most_lanes(threads: int, connections: int) -> int:
     return min(MOST_LANES, 2 * threads if connections >= threads else connections)
 
 
+def threads_of(cluster: Cluster, database: Database, run: Run) -> int:
+    """How many segments a cluster's workers carry out at once; waits until it has some."""
+    found = [0]
+
+    def look() -> None:
+        found[0] = cluster.threads
+
+    said = False
+    while True:
+        database.patiently(look, run.say, given_up=lambda: run.control.wish > Wish.NONE)
+        if found[0]:
+            break
+        if not said:
+            run.say("waiting for a worker of the cluster")
+            said = True
+        run.control.wait_until(lambda: run.control.wish > Wish.NONE, WORKER_LOOK)
+        if run.control.wish > Wish.NONE:
+            raise Stopped(run.control.wish)
+    if said:
+        run.say("")
+    return found[0]
+
+
 class Lanes:
-    """What one attempt at an upload has of a cluster: so many lanes."""
+    """What one attempt at a transfer has of a cluster: so many lanes."""
 
     def __init__(self, cluster: Cluster, database: Database, run: Run, size: int) -> None:
         self.cluster = cluster
@@ -111,9 +139,16 @@ class Lane:
             return outcome
 
     def _call(self, errand: Errand) -> Outcome:
+        return self.ask(errand.title, carry_out, errand)
+
+    def ask(self, title: str, function: Callable[..., ResultT], *arguments: Any) -> ResultT:
+        """Have a worker call a function of this package; what it raises that is ours is raised.
+
+        ``title`` is what anybody sees of it. Raises ClusterUnreachable where no answer came.
+        """
         cluster = self._lanes.cluster
         try:
-            return cluster.call(self, errand.title, carry_out, errand)
+            return cluster.call(self, title, function, *arguments)
         except TaskwidgetsError:
             raise
         except Exception as error:

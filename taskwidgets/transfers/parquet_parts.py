@@ -21,8 +21,8 @@ from taskwidgets.transfers.reader import Piece
 __all__ = ["ParquetPart", "arrow_type"]
 
 WHAT = "a Parquet file is written by pyarrow"
-# Of CSV, parsed at once, and a row group. Measured with its columns, its pages and their packed form
-# in memory: 45 MB for each worker; with twice as much, 65, and no faster.
+# Of CSV, parsed at once, and a row group. Measured, with its columns, its pages and their packed
+# form in memory: 45 MB for each worker; with twice as much, 65, and no faster.
 GROUP_BYTES = 4 << 20
 QUOTE = ord('"')
 

@@ -11,32 +11,43 @@ import hashlib
 import io
 import secrets
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import psycopg2
 from sqlalchemy.engine import URL
 from zlib_ng import zlib_ng
 
 from taskwidgets.errors import DatabaseError
+from taskwidgets.runtime.store import Claim
+from taskwidgets.store.translate import translated
 from taskwidgets.transfers.part_formats import part_writer
 from taskwidgets.transfers.places import NewFile, Place
 from taskwidgets.transfers.reader import CopyOut, Reader
 from taskwidgets.transfers.readers import open_reader
+from taskwidgets.transfers.remote import worker_address
 
-__all__ = ["Access", "PartMade", "PartOrder", "make_part", "write_part"]
+__all__ = ["Entry", "PartMade", "PartOrder", "make_part", "write_part"]
+
+IS_CLAIMED = """
+    SELECT FROM taskwidgets.jobs
+    WHERE id = %s AND epoch = %s AND state IN ('running', 'pausing')
+"""
 
 
 @dataclass(frozen=True)
-class Access:
+class Entry:
     """How another process comes to the rows: the way to the database, and into the snapshot.
 
     ``url`` is for errors, without a password; ``connect``, what psycopg2.connect() takes, has it.
+    ``claim``: for whom it is written.
     """
 
     url: URL
     connect: Mapping[str, Any] = field(repr=False)
     begin: tuple[str, ...] = field(repr=False)
+    claim: Claim
 
 
 @dataclass(frozen=True)
@@ -57,7 +68,10 @@ class PartOrder:
 
 @dataclass(frozen=True)
 class PartMade:
-    """A part file that is complete and durable; ``read``: bytes of CSV that went into it."""
+    """A part file that is complete and durable; ``read``: bytes of CSV that went into it.
+
+    ``worker``: the address of the cluster's worker that wrote it.
+    """
 
     name: str
     rows: int
@@ -65,25 +79,53 @@ class PartMade:
     crc32: int
     sha256: str
     read: int
+    worker: str = ""
 
 
-def make_part(order: PartOrder, access: Access) -> PartMade:
+class _NotWanted(Exception):
+    """The job is not its sender's any more, or is not at work."""
+
+
+def make_part(order: PartOrder, entry: Entry) -> PartMade | None:
     """Carry it out in a session of its own, in whatever process; blocks.
 
+    None where the job is not its sender's any more, or at rest: it was sent again, or is late.
     Raises DatabaseError, also where the snapshot is gone or the statement was cancelled, and
     TargetError where the place does not take it. Then nothing is left of it.
     """
-    reader = open_reader(access.url, dict(access.connect), access.begin)
     try:
-        return write_part(order, reader)
-    finally:
-        reader.close()
+        _check_claim(entry)
+        reader = open_reader(entry.url, dict(entry.connect), entry.begin)
+        try:
+            made = write_part(order, reader, finishing=lambda: _check_claim(entry))
+        finally:
+            reader.close()
+    except _NotWanted:
+        return None
+    return replace(made, worker=worker_address())
+
+
+def _check_claim(entry: Entry) -> None:
+    """The snapshot does not tell: it is of an earlier moment."""
+    with translated(entry.url), closing(psycopg2.connect(**entry.connect)) as connection:
+        connection.autocommit = True
+        cursor = connection.cursor()
+        cursor.execute(IS_CLAIMED, (entry.claim.job_id, entry.claim.epoch))
+        if not cursor.fetchall():
+            raise _NotWanted
 
 
 def write_part(
-    order: PartOrder, reader: Reader, breathe: Callable[[int], None] = lambda _: None
+    order: PartOrder,
+    reader: Reader,
+    breathe: Callable[[int], None] = lambda _: None,
+    finishing: Callable[[], None] = lambda: None,
 ) -> PartMade:
-    """Carry it out with this reader; ``breathe`` hears of each piece of CSV, and may wait."""
+    """Carry it out with this reader.
+
+    ``breathe`` hears of each piece of CSV, and may wait; ``finishing`` is called before the file
+    comes into being, and may raise.
+    """
     name = f"{order.stem}-{secrets.token_hex(4)}.{order.format}"
     file = _Counted(order.place.create(name))
     read = 0
@@ -101,6 +143,7 @@ def write_part(
             raise DatabaseError(
                 f"the server gave {pieces.rows:,} rows, but {writer.rows:,} came into the file"
             )
+        finishing()
         file.target.finish()
     except BaseException as error:
         file.is_given_up = True

@@ -19,7 +19,11 @@ from taskwidgets.errors import TargetError
 from taskwidgets.transfers.origins.extras import extra
 from taskwidgets.transfers.origins.masks import Secrets, masked_url
 
-__all__ = ["DiskPlace", "NewFile", "Place", "UrlPlace", "disk_error", "sync_folder"]
+__all__ = ["DiskPlace", "NewFile", "Place", "PlaceGone", "UrlPlace", "disk_error", "sync_folder"]
+
+
+class PlaceGone(TargetError):
+    """The folder is not there, or not seen from here."""
 
 
 class NewFile(Protocol):
@@ -62,7 +66,7 @@ class _DiskFile:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             self._file = os.open(path, flags, 0o666)  # less the umask
         except FileNotFoundError:
-            raise TargetError(f"the folder {path.parent} is not there any more") from None
+            raise PlaceGone(f"the folder {path.parent} is not there any more") from None
         except OSError as error:
             raise disk_error(path, error) from error
 
@@ -80,7 +84,7 @@ class _DiskFile:
             self._close()
             sync_folder(self._path.parent)  # the name is on the disk as well
         except FileNotFoundError:
-            raise TargetError(f"the folder {self._path.parent} is not there any more") from None
+            raise PlaceGone(f"the folder {self._path.parent} is not there any more") from None
         except OSError as error:
             raise disk_error(self._path, error) from error
 

@@ -32,7 +32,7 @@ from taskwidgets.transfers.loading import LenientLoader, StrictLoader
 from taskwidgets.transfers.names import TableName
 from taskwidgets.transfers.upload_plan import UploadPlan
 
-__all__ = ["Access", "Errand", "Outcome", "carry_out"]
+__all__ = ["Access", "Errand", "Outcome", "carry_out", "worker_address"]
 
 IDLE_SECONDS = 3.0  # for which a worker keeps a connection that nobody uses
 
@@ -120,7 +120,7 @@ class _NoLine(Exception):
 
 def carry_out(errand: Errand) -> Outcome:
     """Load the segment, unless that is done or not wanted any more. Raises nothing."""
-    here = _address()
+    here = worker_address()
     began = time.monotonic()
     try:
         segment = _with_data(errand)
@@ -195,7 +195,8 @@ def _with_data(errand: Errand) -> Segment:
     return replace(segment, data=view)
 
 
-def _address() -> str:
+def worker_address() -> str:
+    """The address of the Dask worker that this process is; "" where it is none."""
     try:
         from distributed import get_worker
 

@@ -33,6 +33,15 @@ class Target:
     format: str | None
     material: UrlPlace | None = None
 
+    def check_shared(self) -> None:
+        """OptionError unless workers of a cluster may write there, each a file of its own."""
+        if self.format is None:
+            raise OptionError(
+                "with client= the workers write a folder of part files: end the path with a /"
+            )
+        if self.path.startswith("memory://"):
+            raise OptionError(f"{self.path}: the memory of a process is not that of its workers")
+
     def checked(self, *, replace: bool) -> dict[str, Any]:
         """What the plan keeps of a folder that may be made; TargetError where it may not."""
         if self.format == PARQUET:
