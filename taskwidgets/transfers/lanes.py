@@ -17,11 +17,11 @@ from sqlalchemy import Connection, text
 
 from taskwidgets.cluster import Cluster
 from taskwidgets.errors import DatabaseError, ServerUnreachable, TaskwidgetsError
-from taskwidgets.runtime.control import Stopped, Wish
+from taskwidgets.runtime.control import Control, Stopped, Wish
 from taskwidgets.runtime.run import Run
 from taskwidgets.store.database import Database
 from taskwidgets.transfers.crew import Session
-from taskwidgets.transfers.pace import LARGEST_BATCH, SMALLEST_BATCH
+from taskwidgets.transfers.pace import LARGEST_BATCH, SMALLEST_BATCH, Pace
 from taskwidgets.transfers.remote import Access, Errand, Outcome, carry_out
 
 __all__ = ["MOST_LANES", "Lane", "Lanes", "most_lanes", "threads_of"]
@@ -31,6 +31,9 @@ ResultT = TypeVar("ResultT")
 MOST_BYTES = 128 << 20  # of segments that are under way, which this process holds
 MOST_LANES = 64
 WORKER_LOOK = 0.5  # seconds between two looks whether a cluster has workers by now
+# What a segment should take: Dask's own work is some 10 ms for each. One that is under way at a
+# pause is cancelled if it takes longer, and done again.
+LANE_SECONDS = 0.25
 QUERY_CANCELLED = "57014"
 
 # By name, as only the worker knows its session's number. Names are of one database only.
@@ -83,12 +86,16 @@ class Lanes:
         self.database = database
         self.job_id = run.job_id
         self.size = size
-        self.batch_bytes = max(SMALLEST_BATCH, min(LARGEST_BATCH, MOST_BYTES // size))
         # More connections than workers have threads would be kept, if each kept its own.
         self.keeps = size >= cluster.threads
         self.ships = False  # bytes travel along: the workers do not see the file, or another one
         self.alone = threading.Lock()
         self._numbers = itertools.count()
+
+    def pace(self, control: Control) -> Pace:
+        """How large segments are."""
+        most = max(SMALLEST_BATCH, min(LARGEST_BATCH, MOST_BYTES // self.size))
+        return Pace(control, most, LANE_SECONDS)
 
     def lane(self) -> Lane:
         """A new one."""

@@ -30,6 +30,7 @@ from taskwidgets.tabular.segments import Segment
 from taskwidgets.transfers import tables
 from taskwidgets.transfers.loading import LenientLoader, StrictLoader
 from taskwidgets.transfers.names import TableName
+from taskwidgets.transfers.pace import LARGEST_BATCH
 from taskwidgets.transfers.upload_plan import UploadPlan
 
 __all__ = ["Access", "Errand", "Outcome", "carry_out", "worker_address"]
@@ -184,15 +185,24 @@ def _with_data(errand: Errand) -> Segment:
     try:
         with errand.plan.path.open("rb", buffering=0) as file:
             file.seek(segment.start)
-            data = bytearray(length)
-            view, read = memoryview(data), 0
+            view, read = _buffer(length), 0
             while read < length and (got := file.readinto(view[read:])):
                 read += got
     except OSError:
         raise _Unseen from None
-    if read < length or zlib_ng.crc32(data) != segment.crc32:
+    if read < length or zlib_ng.crc32(view) != segment.crc32:
         raise _Unseen
     return replace(segment, data=view)
+
+
+_buffers = threading.local()
+
+
+def _buffer(length: int) -> memoryview:
+    """Memory of the calling thread's own: what was touched before costs a third of the time."""
+    if len(getattr(_buffers, "buffer", b"")) < length:
+        _buffers.buffer = bytearray(max(length, LARGEST_BATCH))
+    return memoryview(_buffers.buffer)[:length]
 
 
 def worker_address() -> str:
