@@ -96,8 +96,13 @@ def make_part(order: PartOrder, entry: Entry) -> PartMade | None:
     try:
         _check_claim(entry)
         reader = open_reader(entry.url, dict(entry.connect), entry.begin)
+
+        def finishing() -> None:
+            reader.close()  # one connection at a time
+            _check_claim(entry)
+
         try:
-            made = write_part(order, reader, finishing=lambda: _check_claim(entry))
+            made = write_part(order, reader, finishing=finishing)
         finally:
             reader.close()
     except _NotWanted:

@@ -221,11 +221,15 @@ def test_names_stay_text(run, csv_file, look):
         (
             tw.upload,
             UPLOAD,
-            {"source", "table", "storage_options", "where", "workspace", "reading"},
+            {"source", "table", "storage_options", "client", "where", "workspace", "reading"},
         ),
-        (tw.download, DOWNLOAD, {"source", "path", "storage_options", "where", "workspace"}),
+        (
+            tw.download,
+            DOWNLOAD,
+            {"source", "path", "storage_options", "client", "where", "workspace"},
+        ),
         (tw.preview, PREVIEW, {"source"}),
-        (tw.resume, RESUME, {"job_id", "where", "workspace"}),
+        (tw.resume, RESUME, {"job_id", "client", "where", "workspace"}),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
