@@ -77,21 +77,24 @@ class Upload:
         """How many segments a cluster's workers carry out at once; waits until it has some."""
         found = [0]
 
+        def has_wish() -> bool:
+            return run.control.wish > Wish.NONE
+
         def look() -> None:
-            found[0] = cluster.threads
+            found[0] = cluster.count_threads(has_wish)
 
         said = False
         while True:
             self._store.database.patiently(
-                look, run.say, given_up=lambda: run.control.wish > Wish.NONE
+                look, run.say, given_up=has_wish
             )
             if found[0]:
                 break
             if not said:
                 run.say("waiting for a worker of the cluster")
                 said = True
-            run.control.wait_until(lambda: run.control.wish > Wish.NONE, WORKER_LOOK)
-            if run.control.wish > Wish.NONE:
+            run.control.wait_until(has_wish, WORKER_LOOK)
+            if has_wish():
                 raise Stopped(run.control.wish)
         if said:
             run.say("")

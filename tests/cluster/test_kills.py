@@ -47,7 +47,10 @@ def flights(tmp_path_factory):
 
 
 class Killer(threading.Thread):
-    """Kills a worker of the cluster at random moments, until it is told to stop."""
+    """Kills a worker of two at random moments, until it is told to stop.
+
+    One is always left, as a nanny whose worker is killed while it starts may give up for good.
+    """
 
     def __init__(self, cluster):
         super().__init__(daemon=True)
@@ -57,12 +60,14 @@ class Killer(threading.Thread):
         self.killed = 0
 
     def run(self):
-        while not self._over.wait(self._chance.uniform(0.2, 2)):
-            workers = self._cluster.workers()
-            if workers:
+        before: set[int] = set()
+        while not self._over.wait(self._chance.uniform(0.4, 1.2)):
+            workers = set(self._cluster.workers())
+            if len(workers & before) > 1:
                 with suppress(ProcessLookupError):
-                    os.kill(self._chance.choice(workers), signal.SIGKILL)
+                    os.kill(self._chance.choice(sorted(workers)), signal.SIGKILL)
                     self.killed += 1
+            before = workers
 
     def stop(self):
         self._over.set()
