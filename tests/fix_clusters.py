@@ -33,7 +33,9 @@ CLUSTER = """
 class DaskCluster:
     """A scheduler at ``address`` and its workers, on this machine."""
 
-    def __init__(self, script: Callable[..., Script], workers: int, threads: int, port: int) -> None:
+    def __init__(
+        self, script: Callable[..., Script], workers: int, threads: int, port: int
+    ) -> None:
         self._script = script(
             CLUSTER, str(workers), str(threads), str(port), PYTHONWARNINGS="ignore"
         )

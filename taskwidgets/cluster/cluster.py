@@ -68,10 +68,16 @@ class Cluster:
         """How many calls the workers carry out at once, now. Raises ClusterUnreachable."""
         return self.count_threads(lambda: False)
 
+    @property
+    def seen_threads(self) -> int:
+        """How many they were when that was asked last; asks nobody."""
+        with self._lock:
+            return sum(self._threads.values())
+
     def count_threads(self, given_up: Callable[[], bool]) -> int:
         """The same; ``given_up`` ends the wait for a scheduler that does not answer."""
         self._look(given_up)
-        return sum(self._threads.values())
+        return self.seen_threads
 
     def call(self, who: object, name: str, function: Callable[..., ResultT], *args: Any) -> ResultT:
         """Have a worker call the function; blocks until its answer is here.
@@ -133,7 +139,10 @@ class Cluster:
             return Facts(len(self._threads), in_flight, tuple(rates), self._dashboard)
 
     def look(self) -> None:
-        """Ask the scheduler for its workers, if that was long ago; one that is away has none."""
+        """Ask the scheduler for its workers, if that was long ago and it can be asked."""
+        client = self._client
+        if client is None or client.status != "running":
+            return
         with suppress(ClusterUnreachable):
             self._look(lambda: False)
 
