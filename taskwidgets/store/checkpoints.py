@@ -21,6 +21,7 @@ __all__ = [
     "shift",
     "summary",
     "totals",
+    "wait_for_others",
 ]
 
 
@@ -73,6 +74,26 @@ def record(connection: Connection, claim: Claim, checkpoint: Checkpoint) -> bool
         },
     )
     return done.rowcount == 1
+
+
+# What is looked at after the lock is of the time after it: that needs READ COMMITTED, whatever the
+# server's default is.
+WAIT_FOR_OTHERS = text(
+    """
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    SELECT pg_advisory_xact_lock(hashtextextended(:segment, 0))
+    """
+)
+
+
+def wait_for_others(connection: Connection, job_id: int, start: int) -> None:
+    """Have the segment that begins at ``start`` alone until the transaction ends, its first act.
+
+    Where a segment may be under way twice, the ledger's key does not keep the second one out:
+    checkpoints that follow each other are merged. The second waits here, and then asks whether it
+    `is_committed`.
+    """
+    connection.execute(WAIT_FOR_OTHERS, {"segment": f"taskwidgets {job_id} {start}"})
 
 
 def committed(connection: Connection, job_id: int) -> list[Checkpoint]:

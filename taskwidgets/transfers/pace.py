@@ -23,11 +23,12 @@ class Pace:
     """Learns from the batches done how many bytes fit into a time; shared by workers."""
 
     def __init__(
-        self, control: Control, largest: int = LARGEST_BATCH, seconds: float = BATCH_SECONDS
+        self, control: Control, largest: int | None = None, seconds: float | None = None
     ) -> None:
+        """``largest``: bytes of a batch at most; ``seconds``: what one should take."""
         self._control = control
-        self.largest = largest  # bytes
-        self._seconds = seconds  # what a batch should take
+        self.largest = LARGEST_BATCH if largest is None else largest
+        self._seconds = BATCH_SECONDS if seconds is None else seconds
         self._lock = threading.Lock()
         self._speed: float | None = None  # bytes per second and worker, smoothed
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from psycopg2 import sql
 from sqlalchemy import Connection, text
 from zlib_ng import zlib_ng
 
@@ -37,21 +38,21 @@ __all__ = ["Access", "Errand", "Outcome", "carry_out", "worker_address"]
 
 IDLE_SECONDS = 3.0  # for which a worker keeps a connection that nobody uses
 
-# In one go, as each statement is a way to the server and back. What is looked at after the lock is
-# of the time after it: that needs READ COMMITTED, whatever the server's default is.
+# In one go, as each statement is a way to the server and back.
 BEGIN = text(
     """
-    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     SET LOCAL synchronous_commit = off;
-    SELECT set_config('application_name', :name, true),
-           pg_advisory_xact_lock(hashtextextended(:segment, 0))
+    SET LOCAL application_name = :name
     """
 )
+# To be asked with the staging table locked: who begins the load anew has it alone, and whoever was
+# late with a segment of the old one must not add it to the new one.
 IS_CLAIMED = text(
     """
     SELECT EXISTS (
         SELECT FROM taskwidgets.jobs
         WHERE id = :job_id AND epoch = :epoch AND state IN ('running', 'pausing')
+          AND coalesce((plan ->> 'beginnings')::int, 0) = :beginnings
     )
     """
 )
@@ -79,7 +80,7 @@ class Errand:
     staging: TableName
     segment: Segment
     merges: bool
-    keeps: bool
+    keeps: bool = False
 
     @property
     def title(self) -> str:
@@ -148,10 +149,14 @@ def _load(connection: Connection, errand: Errand, segment: Segment) -> Checkpoin
     """Load and record it in the transaction that is open; None where that was done before."""
     plan, claim = errand.plan, errand.claim
     start = plan.base + segment.start
-    connection.execute(
-        BEGIN, {"name": errand.name, "segment": f"taskwidgets {claim.job_id} {start}"}
+    connection.execute(BEGIN, {"name": errand.name})
+    checkpoints.wait_for_others(connection, claim.job_id, start)
+    tables.execute(
+        connection,
+        sql.SQL("LOCK TABLE {} IN ROW EXCLUSIVE MODE").format(errand.staging.identifier),
     )
-    if not connection.scalar(IS_CLAIMED, {"job_id": claim.job_id, "epoch": claim.epoch}):
+    facts = {"job_id": claim.job_id, "epoch": claim.epoch, "beginnings": plan.beginnings}
+    if not connection.scalar(IS_CLAIMED, facts):
         raise _Fenced
     if checkpoints.is_committed(connection, claim.job_id, start):
         return None

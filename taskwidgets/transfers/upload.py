@@ -62,11 +62,9 @@ class Upload:
 
     def run(self, run: Run) -> Receipt:
         """Load what the ledger does not have yet, then switch."""
-        most = (
-            self._workers
-            if self.cluster is None
-            else threads_of(self.cluster, self._store.database, run)
-        )
+        most = self._workers
+        if self.cluster is not None:  # one for what is done here
+            most = threads_of(self.cluster, self._store.database, run) + 1
         lease = lease_connections(self._store.database, run, 1, most)
         try:
             return self._load_and_switch(run, lease.size)
@@ -79,8 +77,9 @@ class Upload:
         """What the tasks of a load share, and how many workers its crew has."""
         if self.cluster is None:
             return Common(run, plan), workers
-        size = most_lanes(self.cluster.threads, workers)
-        return Common(run, plan, Lanes(self.cluster, self._store.database, run, size)), size
+        database = self._store.database
+        size = most_lanes(threads_of(self.cluster, database, run), workers)
+        return Common(run, plan, Lanes(self.cluster, database, run, size, workers)), size
 
     def _load_and_switch(self, run: Run, workers: int) -> Receipt:
         self._refresh(run)

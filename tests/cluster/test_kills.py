@@ -47,7 +47,10 @@ def flights(tmp_path_factory):
 
 
 class Killer(threading.Thread):
-    """Kills a worker of the cluster at random moments, until it is told to stop."""
+    """Kills a worker of two at random moments, until it is told to stop.
+
+    One is always left, as a nanny whose worker is killed while it starts may give up for good.
+    """
 
     def __init__(self, cluster):
         super().__init__(daemon=True)
@@ -57,12 +60,14 @@ class Killer(threading.Thread):
         self.killed = 0
 
     def run(self):
-        while not self._over.wait(self._chance.uniform(0.2, 2)):
-            workers = self._cluster.workers()
-            if workers:
+        before: set[int] = set()
+        while not self._over.wait(self._chance.uniform(0.4, 1.2)):
+            workers = set(self._cluster.workers())
+            if len(workers & before) > 1:
                 with suppress(ProcessLookupError):
-                    os.kill(self._chance.choice(workers), signal.SIGKILL)
+                    os.kill(self._chance.choice(sorted(workers)), signal.SIGKILL)
                     self.killed += 1
+            before = workers
 
     def stop(self):
         self._over.set()
@@ -81,12 +86,12 @@ def test_workers_killed_throughout_and_the_kernel_twice(
     killer.start()
     jobs = set()
     for share in (0.2, 0.5):
-        cell = script(CELL, database_url, pattern, cluster.address, str(size / 12))
+        cell = script(CELL, database_url, pattern, cluster.address, str(size / 9))
         jobs.add(cell.line())
         job_id = int(max(jobs).split()[1])
         wait_until(lambda share=share, job_id=job_id: look.ledger(job_id)[1] > share * ROWS)
         cell.kill()
-    cell = script(CELL, database_url, pattern, cluster.address, str(size / 12))
+    cell = script(CELL, database_url, pattern, cluster.address, str(size / 9))
     jobs.add(cell.line())
     _, read, loaded, sha256 = cell.line().split()
     killer.stop()
