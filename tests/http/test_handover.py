@@ -201,5 +201,5 @@ def test_the_api_takes_what_the_functions_take():
             name
             for name, one in inspect.signature(function).parameters.items()
             if one.kind is not one.VAR_KEYWORD
-        } - {"self", "storage_options"}  # which go with a URL, and the API takes files only
+        } - {"self", "storage_options", "client"}  # for URLs, and for a cluster of the kernel's
         assert set(fields.schemas) == arguments | set(others)

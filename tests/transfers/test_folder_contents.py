@@ -10,7 +10,7 @@ from fix_folders import fetched, unpacked
 
 from taskwidgets import JobFailed
 from taskwidgets.errors import OptionError, SourceError, TargetError
-from taskwidgets.transfers import parquet_parts
+from taskwidgets.transfers import folder_download, parquet_parts
 
 TYPES = """
     CREATE TABLE kinds AS SELECT
@@ -19,7 +19,8 @@ TYPES = """
       n % 2 = 0 AS flag, CASE WHEN n % 3 = 0 THEN NULL WHEN n % 3 = 1 THEN '' ELSE
         E'two\\nlines, "quoted" ' || n END AS note,
       'x'::char(3) AS padded, 'v'::varchar(5) AS short,
-      date '0001-01-01' + (n % 1000) * 3000 AS day, timestamp '1969-12-31 23:59:59.5' + n * interval '1 hour'
+      date '0001-01-01' + (n % 1000) * 3000 AS day,
+      timestamp '1969-12-31 23:59:59.5' + n * interval '1 hour'
         AS moment, timestamptz '2024-03-31 00:30:00.123456+01' + n * interval '1 hour' AS instant,
       (n * 1.25)::numeric(10,2) AS price, (n / 3.0)::numeric AS exact,
       (n * 1000)::numeric(5,-3) AS coarse, ARRAY[n, NULL] AS list, '\\xdead'::bytea AS raw,
@@ -85,6 +86,8 @@ def test_deleted_rows_leave_parts_with_few_rows(folders, look, many):
 def test_parquet_has_the_types_and_the_values(folders, look, source, monkeypatch):
     """Every value is the database's; NULL is no empty text; what Parquet does not know is text."""
     monkeypatch.setattr(parquet_parts, "GROUP_BYTES", 4000)
+    monkeypatch.setattr(folder_download, "PART_BYTES", 64 << 20)  # more than comes in one piece
+    monkeypatch.setattr(folder_download, "SMALLEST_PART", 64 << 20)
     look(TYPES)
     look(
         "ALTER DATABASE {} SET DateStyle TO 'German'".format(look.one("SELECT current_database()"))
