@@ -3,7 +3,7 @@
 import signal
 
 import pytest
-from fix_exports import is_counted, is_materialized, pause
+from fix_exports import EXPORTING, is_counted, is_materialized, pause
 from fix_servers import plain, wait_until
 
 from taskwidgets import JobFailed
@@ -206,6 +206,18 @@ def test_a_row_deleted_from_a_part_in_the_middle(folders, look, many, another_wo
     again = folders.exports.workspace.resume(job.id)
     with pytest.raises(JobFailed, match=r"1 of the .* rows written were deleted"):
         again.wait(60)
+
+
+def test_sessions_that_are_ended_cost_a_proof(folders, look, many):
+    """With all its sessions ended by the server, the export goes on in a snapshot proven equal."""
+    many()
+    job = folders.halfway()
+    wait_until(lambda: is_counted(look, job.id))
+    look("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+         f" WHERE pid IN ({EXPORTING})")  # fmt: skip
+    job.max_rate = None
+    folders.check(job.wait(60), folders.expected())
+    assert any("proven unchanged" in cause for cause in job.events().cause)
 
 
 def test_frozen_and_taken_over(folders, look, many, exporter, another_workspace):
