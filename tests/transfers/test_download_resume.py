@@ -197,7 +197,6 @@ def test_terminated_between_link_and_completion_nothing_is_left(exports, look, m
     process.end()
     assert len(list(exports.folder.iterdir())) == 2
     wait_until(lambda: exports.workspace._store.record(job_id).state == "interrupted")
-    store = exports.workspace._store
     job = exports.workspace.job(job_id)
     job.terminate()
     job.join(None)
