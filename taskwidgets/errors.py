@@ -4,7 +4,7 @@ TaskwidgetsError
 ├── OptionError             an argument has a value that makes no sense (also a ValueError)
 ├── DatabaseError           the database refused, or cannot be reached
 │   ├── ServerUnreachable       nobody answers at that address, or the connection broke
-│   │   └── ClusterUnreachable      ... nobody of a Dask cluster, or a worker was lost
+│   │   └── ClusterUnreachable      ... not the database, but the Dask cluster that does the work
 │   ├── LoginRefused            wrong user, password or database name
 │   ├── RightsMissing           the role may not do what the job needs
 │   └── SchemaTooNew            a newer taskwidgets has migrated this database

@@ -133,7 +133,6 @@ class Lanes:
 
         A cluster may have more workers by now than when the lanes were made.
         """
-        self.cluster.look()
         threads = max(1, self.cluster.seen_threads)
         keeps, most = self._connections > threads, most_lanes(threads, self._connections)
         with self._change:
@@ -201,6 +200,7 @@ class Lane:
         ``title`` is what anybody sees of it. Raises ClusterUnreachable where no answer came.
         """
         cluster = self._lanes.cluster
+        cluster.look()
         try:
             return cluster.call(self, title, function, *arguments)
         except TaskwidgetsError:

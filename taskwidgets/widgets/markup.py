@@ -10,6 +10,7 @@ from datetime import datetime
 from html import escape
 from typing import Protocol
 
+from taskwidgets.cluster import Facts
 from taskwidgets.runtime.progress import Progress
 from taskwidgets.runtime.receipt import Receipt
 from taskwidgets.runtime.states import State
@@ -18,7 +19,9 @@ from taskwidgets.runtime.words import amount, bytes_text, count, duration, perce
 __all__ = [
     "MARK_LISTS",
     "STYLE",
+    "at_work",
     "bar",
+    "dashboard_link",
     "facts",
     "fault",
     "heading",
@@ -283,6 +286,32 @@ def facts(job: Shown, link: str | None) -> str:
     if anchor:
         spans.append(f'<span class="taskwidgets-link">{anchor}</span>')
     return f'<div class="taskwidgets taskwidgets-facts taskwidgets-quiet">{"".join(spans)}</div>'
+
+
+def at_work(cluster: Facts) -> str:
+    """The line of numbers on the cluster whose workers do the work: each one's rate, too."""
+    workers = "1 worker" if cluster.workers == 1 else f"{count(cluster.workers)} workers"
+    parts = [workers if cluster.workers else "no worker", f"{count(cluster.in_flight)} in flight"]
+    if cluster.rates:
+        slowest, fastest = bytes_text(min(cluster.rates)), bytes_text(max(cluster.rates))
+        rates = fastest if slowest == fastest else f"{slowest} to {fastest}"
+        parts.append(f"{rates}/s per worker")
+    spans = "".join(f"<span>{escape(part)}</span>" for part in parts)
+    return (
+        '<div class="taskwidgets taskwidgets-facts taskwidgets-quiet" role="group" '
+        f'aria-label="Dask cluster"><span class="taskwidgets-wide">Dask cluster:</span>{spans}'
+        "</div>"
+    )
+
+
+def dashboard_link(address: str) -> str:
+    """A link to Dask's own dashboard; "" for what is no address of a page."""
+    if not address.startswith(("http://", "https://", "/")):
+        return ""
+    return (
+        '<div class="taskwidgets taskwidgets-link"><a href="' + escape(address) + '" '
+        'target="_blank" rel="noopener noreferrer">Dask\'s dashboard</a></div>'
+    )
 
 
 def _short(note: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import ipywidgets as widgets
 
+from taskwidgets.cluster import Cluster
 from taskwidgets.errors import TaskwidgetsError
 from taskwidgets.runtime.job import Job
 from taskwidgets.runtime.states import State
@@ -39,6 +40,7 @@ class Panel:
         self._refused = ""
         self._confirming = False
         self._rejects: Rejects | None = None  # made when there are some first
+        self._dashboard: widgets.HTML | None = None  # as is the link to that of a cluster
 
         # What is made costs the page: widgets share what they may, and the question is made when it
         # is asked first. The bar and the numbers change together, so they are one widget.
@@ -110,7 +112,9 @@ class Panel:
             )
             set_value(
                 self._progress,
-                markup.bar(job.name, state, progress, word) + markup.facts(job, self._link()),
+                markup.bar(job.name, state, progress, word)
+                + markup.facts(job, self._link())
+                + self._tell_cluster(),
             )
             error = "\n".join(part for part in (job.error, self._refused) if part)
             set_value(self._fault, markup.fault(error) if error else "")
@@ -133,6 +137,30 @@ class Panel:
             # The buttons stay: hiding the one that was pressed would lose the keyboard's place.
             show(self._dialog, self._confirming)
             self._tell_rejects()
+
+    def _tell_cluster(self) -> str:
+        """The line on the cluster whose workers do the job's work just now; "" without one."""
+        job = self._job
+        cluster = job.cluster
+        is_at_work = job.runs_here and job.state in (State.RUNNING, State.PAUSING)
+        facts = cluster.facts() if isinstance(cluster, Cluster) and is_at_work else None
+        if self._dashboard is not None:
+            show(self._dashboard, facts is not None)
+        if facts is None:
+            return ""
+        link = markup.dashboard_link(facts.dashboard)
+        # Beside the numbers, not among them: what is written anew each time cannot keep the focus.
+        if self._dashboard is None and link:
+            self._dashboard = self._html(link, layout=widgets.Layout())
+            place = self.root.children.index(self._progress) + 1
+            self.root.children = (
+                *self.root.children[:place],
+                self._dashboard,
+                *self.root.children[place:],
+            )
+        elif self._dashboard is not None:
+            set_value(self._dashboard, link)
+        return markup.at_work(facts)
 
     def _tell_rejects(self) -> None:
         if self._rejects is None:
