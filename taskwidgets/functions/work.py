@@ -180,6 +180,7 @@ class FunctionWork:
             self._attend(run, call, ledger, stops=stops)
         finally:
             self._told = session.told
+            session.close()
             if session.at_work():
                 run.say("waiting for the end of a thread that the function has begun")
                 wait(session.at_work())
