@@ -4,7 +4,9 @@
                                [--direction upload download]
 
 Flights, so many times 34 MB of them, in a file that is deleted afterwards, are moved once; before
-and after that, fifteen times 34 MB. What is measured of both: MB a second, and the client's memory.
+and after that, fifteen times 34 MB. What is measured of both: MB a second, and the client's memory;
+and beside an upload's speed, that of COPY by two bare connections, once before it: what is written
+in ten gigabytes waits for the disk, which half of one does not.
 
 The large one is moved a second time, paused after nine tenths and resumed: in the same process, and
 when that has ended, in a new one, as after a kernel's restart. What is measured: how long it takes
@@ -26,7 +28,7 @@ from pathlib import Path
 import common
 import contest
 import report
-from datasets import DATA_SETS, FOLDER, PARTS, column_types, head
+from datasets import DATA_SETS, FOLDER, PARTS, column_types, head, middle
 from peers import Task
 from results import Results, Value
 from sqlalchemy import text
@@ -37,6 +39,8 @@ import taskwidgets as tw
 LARGE = 300  # parts of 34 MB: 10.3 GB
 ROUNDS = 3  # of the small one, before the large one and after it
 DIRECTIONS = ("upload", "download")
+BARE = "psycopg2 COPY, two connections"
+SPEED_OF_BARE = f"speed of {BARE}"
 TABLE, TINY = "bench_scale", "bench_scale_tiny"
 OUT, OUT_TINY = FOLDER / "scale.csv", FOLDER / "scale-tiny.csv"
 NEARLY = 0.9  # of the whole: where it is paused
@@ -111,7 +115,11 @@ class Scale:
         self._prepare(direction, path)
         size = path.stat().st_size
         for number in rounds:
-            taken = self._turn(direction, path)
+            if direction == "upload":
+                taken = self._turn(direction, path, BARE)
+                speed = size / 1e6 / taken.seconds
+                yield self._value(direction, path, number, SPEED_OF_BARE, speed, "MB/s")
+            taken = self._turn(direction, path, "taskwidgets")
             speed = size / 1e6 / taken.seconds
             yield self._value(direction, path, number, "speed", speed, "MB/s")
             yield self._value(direction, path, number, "memory", taken.memory, "MiB")
@@ -129,14 +137,22 @@ class Scale:
                 common.execute(self._engine, f"VACUUM (FREEZE, ANALYZE) {table}")
         common.settle(self._engine)
 
-    def _turn(self, direction: str, path: Path) -> contest.Turn:
+    def _turn(self, direction: str, path: Path, peer: str) -> contest.Turn:
         """One transfer in a process of its own."""
         moved = ((TABLE, path), (TINY, head(path)))
         if direction == "download":
             moved = ((TABLE, OUT), (TINY, OUT_TINY))
         tasks = [Task(self._url, table, str(file), {}, 0, 0) for table, file in moved]
+        if peer == BARE:
+            tasks = [
+                Task(self._url, table, str(file), {}, file.stat().st_size, middle(file))
+                for table, file in moved
+            ]
+            for task in tasks:
+                common.drop_table(self._engine, task.table)
+                common.make_table(self._engine, task.table, column_types(path))
         try:
-            taken = contest.take_turn(direction, "taskwidgets", *tasks, self._engine)
+            taken = contest.take_turn(direction, peer, *tasks, self._engine)
         except contest.PeerFailed as fault:
             raise RuntimeError(f"{direction} of {path.name}: {fault}") from None
         finally:

@@ -89,6 +89,7 @@ def upload(
     storage_options: Mapping[str, object] | None = None,
     workers: int | None = None,
     max_rate: float | None = None,
+    client: object = None,
     again: bool = False,
     where: Where = "kernel",
     workspace: Workspace | None = None,
@@ -130,10 +131,12 @@ def upload(
     ``max_rejects`` of them (a number, or a fraction of all rows), and loads the rest.
     ``workers``: connections that COPY at once, by default as many as the machine has cores, 4 at
     most. ``max_rate``: bytes per second, for a database that others use; ``job.max_rate`` changes
-    it while the job runs. ``where="server"`` hands the job to the Jupyter server that started this
-    kernel: it goes on there while the kernel is restarted or shut down, and is seen and controlled
-    from here. The file must lie below the server's root; NotebookServerError otherwise tells why it
-    cannot be.
+    it while the job runs. ``client``: a ``distributed.Client`` or the address of a Dask scheduler,
+    whose workers then load the segments (the extra ``taskwidgets[dask]``); it is no part of what
+    tells jobs apart, and a job goes on with it or without. ``where="server"`` hands the job to the
+    Jupyter server that started this kernel: it goes on there while the kernel is restarted or shut
+    down, and is seen and controlled from here. The file must lie below the server's root;
+    NotebookServerError otherwise tells why it cannot be.
 
     The same call again attaches to the job that runs, resumes the one that was paused, interrupted
     or failed, and returns the finished one when neither file nor table has changed since.
@@ -147,7 +150,8 @@ def upload(
         source, table, if_exists=if_exists, on_error=on_error, types=types, delimiter=delimiter,
         quotechar=quotechar, encoding=encoding, header=header, null_values=null_values,
         names=names, source_column=source_column, sheet=sheet, storage_options=storage_options,
-        workers=workers, max_rate=max_rate, again=again, max_rejects=max_rejects, **reading,
+        workers=workers, max_rate=max_rate, client=client, again=again, max_rejects=max_rejects,
+        **reading,
     )  # fmt: skip
 
 
@@ -202,6 +206,7 @@ def resume(
     take_over: bool = False,
     workers: int | None = None,
     max_rate: float | None = None,
+    client: object = None,
     where: Where = "kernel",
     workspace: Workspace | None = None,
 ) -> Job:
@@ -216,7 +221,7 @@ def resume(
     it), or IllegalTransition when it is completed or terminated.
     """
     return starter(_workspace(workspace), where).resume(
-        job_id, take_over=take_over, workers=workers, max_rate=max_rate
+        job_id, take_over=take_over, workers=workers, max_rate=max_rate, client=client
     )
 
 

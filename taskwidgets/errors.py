@@ -29,6 +29,7 @@ from __future__ import annotations
 from pathlib import Path
 
 __all__ = [
+    "ClusterUnreachable",
     "DatabaseError",
     "EmbeddedServerError",
     "FunctionUnknown",
@@ -76,6 +77,14 @@ class DatabaseError(TaskwidgetsError):
 
 class ServerUnreachable(DatabaseError):
     """No server answers at the address, or the connection to it broke."""
+
+    what = "database"  # is away
+
+
+class ClusterUnreachable(ServerUnreachable):
+    """No scheduler answers at the address, or a worker was lost with what it was doing."""
+
+    what = "cluster"
 
 
 class LoginRefused(DatabaseError):

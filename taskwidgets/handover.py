@@ -61,6 +61,7 @@ class Handover:
                 'where="server" loads one file below the server\'s root; leave where out for other '
                 "sources"
             )
+        _check(options)
         server = self._server()
         return self._begin(
             server, "upload", {**options, "source": _relative(server, source), "table": table}
@@ -75,6 +76,7 @@ class Handover:
 
     def resume(self, job_id: int, **options: Any) -> Job:
         """Go on with an upload or a download in the server."""
+        _check(options)
         server = self._server()
         job = self._workspace.job(job_id)
         if job.kind not in KINDS:
@@ -121,6 +123,12 @@ class Handover:
         if answer["remark"]:
             job.remark = str(answer["remark"])
         return job
+
+
+def _check(options: dict[str, Any]) -> None:
+    """OptionError for what only this process has."""
+    if options.pop("client", None) is not None:
+        raise OptionError('client= is for jobs of this kernel; leave where="server" out')
 
 
 def _relative(server: NotebookServer, path: str | Path) -> str:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,7 @@ from typing import Literal
 import pandas as pd
 from sqlalchemy.engine import URL, Connection, Engine
 
+from taskwidgets.cluster import Cluster, as_scheduler
 from taskwidgets.dashboard import Dashboard, Query, checked_states
 from taskwidgets.errors import IllegalTransition, JobOwned, OptionError, TaskwidgetsError
 from taskwidgets.functions.kinds import KINDS as FUNCTION_KINDS
@@ -142,10 +144,12 @@ class Workspace:
         storage_options: Mapping[str, object] | None = None,
         workers: int | None = None,
         max_rate: float | None = None,
+        client: object = None,
         again: bool = False,
         **reading: object,
     ) -> Job:
         """See ``taskwidgets.upload``."""
+        means = _means(workers, client)
         given = as_given(source, sheet=sheet, storage_options=storage_options)
         options = UploadOptions(
             source=given.identity,
@@ -186,11 +190,11 @@ class Workspace:
 
         key = options.key(target)
         if given.material is None:
-            return self._run(key, make, workers, max_rate, again=again)
+            return self._run(key, make, means, max_rate, again=again)
         known = materials.find(key) is not None
         materials.keep(key, given.material)
         try:
-            job = self._run(key, make, workers, max_rate, again=again)
+            job = self._run(key, make, means, max_rate, again=again)
         except BaseException:
             if not known:  # else a job of this process may need it
                 materials.forget(key)
@@ -231,7 +235,7 @@ class Workspace:
                 spec = download_plan.make_plan(connection, options)
             return self._store.create(spec, lambda _connection, _job_id: None)
 
-        return self._run(options.key(), make, workers, max_rate, again=again)
+        return self._run(options.key(), make, _means(workers), max_rate, again=again)
 
     def resume(
         self,
@@ -240,9 +244,10 @@ class Workspace:
         take_over: bool = False,
         workers: int | None = None,
         max_rate: float | None = None,
+        client: object = None,
     ) -> Job:
         """See ``taskwidgets.resume``."""
-        workers = _checked_workers(workers)
+        means = _means(workers, client)
         with self._lock:
             record = self._store.record(job_id)
             if record.state in FINAL:
@@ -252,13 +257,15 @@ class Workspace:
                     job_id=job_id,
                 )
             if take_over and record.state in OWNED and not self._store.owns(record):
-                known = self._jobs.get(job_id) or self._handle(record, workers, max_rate)
+                known = self._jobs.get(job_id) or self._handle(record, means, max_rate)
                 known.check()
                 if max_rate is not None:
                     known.max_rate = max_rate
+                if means.cluster is not None:
+                    known.employ(means.cluster)
                 known.go_on(f"taken over from {record.owner}", take_over=True)
                 return known
-            job = self._take_up(record, workers, max_rate)
+            job = self._take_up(record, means, max_rate)
             assert job is not None  # only a completed job is not taken up
             return job
 
@@ -268,7 +275,7 @@ class Workspace:
         def make() -> JobRecord:
             return self._store.create(spec, lambda _connection, _job_id: None)
 
-        return self._run(spec.key, make, None, None, again=again)
+        return self._run(spec.key, make, _means(), None, again=again)
 
     def job(self, job_id: int) -> Job:
         """The job of this number, wherever it runs; nothing is started. Raises JobNotFound.
@@ -281,7 +288,7 @@ class Workspace:
             with self._lock:
                 job = self._jobs.get(job_id)
                 if job is None:
-                    job = self._handle(self._store.record(job_id), _checked_workers(None), None)
+                    job = self._handle(self._store.record(job_id), _means(), None)
         job.follow()
         return job
 
@@ -325,13 +332,12 @@ class Workspace:
         self,
         key: str,
         make: Callable[[], JobRecord],
-        workers: int | None,
+        means: _Means,
         max_rate: float | None,
         *,
         again: bool,
     ) -> Job:
         """The job of this key: attached, resumed, found finished, or made and started."""
-        workers = _checked_workers(workers)
         checked_rate(max_rate)
         with self._lock:
             existing = self._store.latest(key)
@@ -339,14 +345,14 @@ class Workspace:
                 # Of a termination that was cut off, nothing can come but its end.
                 anew = again or (existing.undoing and existing.state in RESUMABLE)
                 if not anew:
-                    job = self._take_up(existing, workers, max_rate)
+                    job = self._take_up(existing, means, max_rate)
                     if job is not None:
                         return job
                 elif existing.state not in FINAL:
                     self._discard(existing)
-            return self._start(make(), workers, max_rate, cause="the call")
+            return self._start(make(), means, max_rate, cause="the call")
 
-    def _take_up(self, record: JobRecord, workers: int, max_rate: float | None) -> Job | None:
+    def _take_up(self, record: JobRecord, means: _Means, max_rate: float | None) -> Job | None:
         """The handle for a job that exists: attached, resumed, finished; None: make a new one."""
         job = self._jobs.get(record.id)
         if job is not None and (job.runs_here or job.state is State.PENDING):
@@ -368,11 +374,13 @@ class Workspace:
                 job.check()
                 if max_rate is not None:
                     job.max_rate = max_rate
+                if means.cluster is not None:
+                    job.employ(means.cluster)
                 job.go_on("the same call again", remark)
                 return job
-            return self._start(record, workers, max_rate, cause="taken up again", remark=remark)
+            return self._start(record, means, max_rate, cause="taken up again", remark=remark)
         if record.state is State.COMPLETED:
-            return self._finished(record, workers)
+            return self._finished(record, means)
         if record.state is State.TERMINATED:
             return None
         if job is not None and self._store.owns(record):
@@ -384,20 +392,20 @@ class Workspace:
             job_id=record.id,
         )
 
-    def _finished(self, record: JobRecord, workers: int) -> Job | None:
+    def _finished(self, record: JobRecord, means: _Means) -> Job | None:
         """The completed job, when source and target still are as it left them."""
         remark = self._kind(record).standing(self._store, record)
         if remark is None:
             return None
         job = self._jobs.get(record.id)
         if job is None or job.state is not State.COMPLETED:  # another process has completed it
-            job = self._handle(record, workers, None)
+            job = self._handle(record, means, None)
         job.remark = remark
         return job
 
     def _discard(self, record: JobRecord) -> None:
         """Clean up an unfinished job, as again=True starts over, or as that was begun before."""
-        job = self._jobs.get(record.id) or self._handle(record, 1, None)
+        job = self._jobs.get(record.id) or self._handle(record, _means(1), None)
         if record.state not in RESUMABLE:
             raise JobOwned(
                 f"job {record.id} ({record.spec.name}) is {record.state} under {record.owner}; "
@@ -418,8 +426,8 @@ class Workspace:
             )
         return kind
 
-    def _handle(self, record: JobRecord, workers: int, max_rate: float | None) -> Job:
-        work = self._kind(record).work(self._store, record, workers)
+    def _handle(self, record: JobRecord, means: _Means, max_rate: float | None) -> Job:
+        work = self._kind(record).work(self._store, record, means.workers, means.cluster)
         job = Job(record, self._store, work, max_rate)
         self._jobs[record.id] = job
         return job
@@ -427,13 +435,13 @@ class Workspace:
     def _start(
         self,
         record: JobRecord,
-        workers: int,
+        means: _Means,
         max_rate: float | None,
         *,
         cause: str,
         remark: str = "",
     ) -> Job:
-        job = self._handle(record, workers, max_rate)
+        job = self._handle(record, means, max_rate)
         job.check()
         job.go_on(cause, remark)
         return job
@@ -492,6 +500,23 @@ class _Listed:
 def _settle(job: Job) -> None:
     """Wait until a job that is about to stop has stopped; a moment, as a pause takes 250 ms."""
     job.join(None)
+
+
+@dataclass(frozen=True)
+class _Means:
+    """What a job works with: connections from here, or a cluster."""
+
+    workers: int
+    cluster: Cluster | None
+
+
+def _means(workers: int | None = None, client: object = None) -> _Means:
+    scheduler = as_scheduler(client)
+    if scheduler is not None and workers is not None:
+        raise OptionError(
+            "workers= are those of this process; with client= the cluster has its own"
+        )
+    return _Means(_checked_workers(workers), None if scheduler is None else Cluster(scheduler))
 
 
 def _checked_workers(workers: int | None) -> int:

@@ -12,7 +12,9 @@ __all__ = ["KINDS"]
 
 
 class _Function:
-    def work(self, store: PostgresJobStore, record: JobRecord, workers: int) -> Work:
+    def work(
+        self, store: PostgresJobStore, record: JobRecord, workers: int, cluster: object
+    ) -> Work:
         return FunctionWork(store, Plan.from_json(record.spec.plan), record.id)
 
     def standing(self, store: PostgresJobStore, record: JobRecord) -> str | None:

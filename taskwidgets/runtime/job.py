@@ -2,7 +2,7 @@
 
 The driver is one blocking function in one thread, so that a pause is durable even while the
 kernel's loop sits in a busy cell. On the loop there is one coroutine per running job, which tells
-the views (at most ten times a second) and nothing else.
+the views (twice a second) and nothing else.
 """
 
 from __future__ import annotations
@@ -42,10 +42,11 @@ __all__ = ["Job"]
 log = logging.getLogger("taskwidgets")
 
 AT_REST = frozenset({State.PAUSED, State.FAILED, State.INTERRUPTED})
-VIEW_INTERVAL = 0.125  # seconds between two looks at a running job: eight a second, ten are allowed
-# Of several jobs that are watched at once, each is looked at more seldom: a panel sends two
-# messages a look, and together they send forty a second at most.
-VIEW_SHARE = 0.05  # seconds for each of them
+# Seconds between two looks at a running job. Numbers that change faster cannot be read, and each
+# look costs the page 10 ms (benchmarks/watched.py).
+VIEW_INTERVAL = 0.5
+# Of several that are watched at once, each is looked at more seldom: ten looks a second in all.
+VIEW_SHARE = 0.1  # seconds for each of them
 
 
 _watched: set[Job] = set()  # those at work that have views
@@ -130,6 +131,16 @@ class Job:
     def checkpoint_at(self) -> datetime | None:
         """When something was last committed (UTC); None before the first checkpoint."""
         return self._checkpoint_at
+
+    @property
+    def cluster(self) -> object | None:
+        """The cluster whose workers do its work, if that is so."""
+        return getattr(self._work, "cluster", None)
+
+    def employ(self, cluster: object) -> None:
+        """Have this cluster's workers do its work from the next attempt on, if its kind can."""
+        if hasattr(self._work, "cluster"):
+            self._work.cluster = cluster
 
     @property
     def runs_here(self) -> bool:
@@ -335,7 +346,7 @@ class Job:
     # ------------------------------------------------------------------ views
 
     def watch(self, view: Callable[[], None]) -> None:
-        """Have the job's loop call ``view`` on changes, ten times a second at most."""
+        """Have the job's loop call ``view`` on changes, twice a second at most."""
         with self._lock:
             self._views.append(view)
 
@@ -349,7 +360,7 @@ class Job:
             try:
                 view()
             except Exception:
-                # A broken view must not hurt the job, nor fail eight times a second.
+                # A broken view must not hurt the job, nor fail twice a second.
                 self._views.remove(view)
                 log.exception("job %s: a view of it failed and is not told any more", self.id)
 

@@ -18,7 +18,7 @@ from zlib_ng import zlib_ng
 from taskwidgets.store.checkpoints import Checkpoint
 from taskwidgets.store.schema import checkpoints, jobs
 
-__all__ = ["MERGE_AFTER", "Merger"]
+__all__ = ["MERGE_AFTER", "Merger", "merge"]
 
 MERGE_AFTER = 64  # checkpoints; a job has at most twice as many, and one for each gap
 
@@ -46,13 +46,17 @@ class Merger:
 
         One of them merges; should its transaction come to nothing, a later one does.
         """
+        if self.is_due():
+            merge(connection, self._job_id)
+
+    def is_due(self) -> bool:
+        """Called for each checkpoint: whether its transaction is to merge."""
         with self._lock:
             self._count += 1
             is_due = self._count > MERGE_AFTER
             if is_due:
                 self._count = 0
-        if is_due:
-            merge(connection, self._job_id)
+        return is_due
 
 
 # One at a time: of two that merge the same, one would wait for the other's end, and with many

@@ -22,7 +22,7 @@ from taskwidgets.tabular.extent import NeedsMore, damaged_stop
 from taskwidgets.tabular.grammar import Grammar
 from taskwidgets.tabular.ranges import merge
 from taskwidgets.tabular.segments import MAX_RECORD_BYTES, Segment
-from taskwidgets.tabular.stream import Stream
+from taskwidgets.tabular.stream import PlainStream, Stream
 from taskwidgets.tabular.triage import Block
 
 __all__ = ["Cutter", "Piece", "PiecedSegment", "count_newlines"]
@@ -99,6 +99,11 @@ class Cutter:
         self._lock = threading.Lock()
         self._known_line = self._first = (data_start, first_line)
         self._lines: dict[int, int] = {}  # of the segments handed out last, the line each begins on
+
+    @property
+    def is_in_file(self) -> bool:
+        """Whether positions are those of the file's own bytes, which are handed out as they are."""
+        return isinstance(self._stream, PlainStream)
 
     @property
     def left(self) -> int | None:

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import threading
+from contextlib import AbstractContextManager
 from typing import Protocol
 
+from sqlalchemy import Connection
+
 from taskwidgets.runtime.run import Run
+from taskwidgets.store.database import Database
 from taskwidgets.store.merging import Merger
+from taskwidgets.transfers.crew import Session, Tool
 from taskwidgets.transfers.gate import Gate
+from taskwidgets.transfers.lanes import Lanes
 from taskwidgets.transfers.pace import Pace
 from taskwidgets.transfers.upload_plan import UploadPlan
 
-__all__ = ["Common"]
+__all__ = ["Common", "Hand"]
+
+
+class Hand(Tool, Protocol):
+    """What does a crew's work: a connection from here, or a lane to a cluster."""
+
+    def here(self) -> AbstractContextManager[Connection]:
+        """A connection of this process."""
 
 
 class Follows(Protocol):
@@ -25,11 +38,13 @@ class Common:
     """One for a crew.
 
     ``plan`` is the whole job's, as the store has it. ``is_unsure``: a transaction that changes it
-    is under way; should its COMMIT be lost, only the store knows what holds.
+    is under way; should its COMMIT be lost, only the store knows what holds. With ``lanes``, a
+    cluster's workers do the loading.
     """
 
-    def __init__(self, run: Run, plan: UploadPlan) -> None:
-        self.pace = Pace(run.control)
+    def __init__(self, run: Run, plan: UploadPlan, lanes: Lanes | None = None) -> None:
+        self.pace = Pace(run.control, None if lanes is None else lanes.batch_bytes)
+        self.lanes = lanes
         self.merger = Merger(run.job_id)
         self.buffers = threading.local()
         self.gate = Gate(run.control)
@@ -37,6 +52,10 @@ class Common:
         self._plan = plan
         self._lock = threading.Lock()
         self._tasks: list[Follows] = []
+
+    def tool(self, database: Database) -> Hand:
+        """What a worker of the crew works with."""
+        return Session(database) if self.lanes is None else self.lanes.lane()
 
     @property
     def plan(self) -> UploadPlan:

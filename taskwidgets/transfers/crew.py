@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Generic, Protocol, TypeVar
 
 import psycopg2
@@ -60,6 +61,11 @@ class Session:
 
     def __init__(self, database: Database) -> None:
         self.connection: Connection = database.connect()
+
+    @contextmanager
+    def here(self) -> Iterator[Connection]:
+        """The connection."""
+        yield self.connection
 
     def cancel(self) -> None:
         """Cancel the statement in flight; whoever does nothing is not disturbed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
+from taskwidgets.cluster import Cluster
 from taskwidgets.errors import SourceError, TaskwidgetsError
 from taskwidgets.runtime.run import Work
 from taskwidgets.runtime.store import JobRecord
@@ -32,7 +33,9 @@ __all__ = ["KINDS", "Kind"]
 class Kind(Protocol):
     """One kind of transfer."""
 
-    def work(self, store: PostgresJobStore, record: JobRecord, workers: int) -> Work:
+    def work(
+        self, store: PostgresJobStore, record: JobRecord, workers: int, cluster: Cluster | None
+    ) -> Work:
         """The work of a recorded job, from its plan."""
 
     def standing(self, store: PostgresJobStore, record: JobRecord) -> str | None:
@@ -40,10 +43,13 @@ class Kind(Protocol):
 
 
 class _Upload:
-    def work(self, store: PostgresJobStore, record: JobRecord, workers: int) -> Work:
+    def work(
+        self, store: PostgresJobStore, record: JobRecord, workers: int, cluster: Cluster | None
+    ) -> Work:
         if is_prepared(record):
-            return PreparedUpload(store, record, workers)
-        return Upload(store, UploadPlan.from_json(record.spec.plan), record.id, workers)
+            return PreparedUpload(store, record, workers, cluster)
+        plan = UploadPlan.from_json(record.spec.plan)
+        return Upload(store, plan, record.id, workers, cluster)
 
     def standing(self, store: PostgresJobStore, record: JobRecord) -> str | None:
         plan = UploadPlan.from_json(record.spec.plan)
@@ -113,7 +119,9 @@ def _is_same_origin(plan: UploadPlan, sha256: str, key: str) -> bool:
 
 
 class _Download:
-    def work(self, store: PostgresJobStore, record: JobRecord, workers: int) -> Work:
+    def work(
+        self, store: PostgresJobStore, record: JobRecord, workers: int, cluster: Cluster | None
+    ) -> Work:
         return Download(store, DownloadPlan.from_json(record.spec.plan), record.id, workers)
 
     def standing(self, store: PostgresJobStore, record: JobRecord) -> str | None:

@@ -23,8 +23,7 @@ from taskwidgets.tabular.pieces import Cutter
 from taskwidgets.tabular.segments import SegmentReader
 from taskwidgets.tabular.source import check_readable
 from taskwidgets.tabular.stream import Stream, open_stream
-from taskwidgets.transfers.common import Common
-from taskwidgets.transfers.crew import Session
+from taskwidgets.transfers.common import Common, Hand
 from taskwidgets.transfers.digest import FileDigest, JoinedFiles
 from taskwidgets.transfers.lenient_batches import LenientSegments
 from taskwidgets.transfers.mending import check_parts
@@ -58,7 +57,8 @@ class ManyUpload(Upload):
             number = start // PART_BYTES
             base = number * PART_BYTES
             by_part[number].append((start - base, None if stop is None else stop - base))
-        with _Parts(run, self._store, plan, self._staging, by_part, self._digest) as parts:
+        common, workers = self._common(run, plan, workers)
+        with _Parts(run, self._store, plan, self._staging, by_part, self._digest, common) as parts:
             self._crew(run, parts, workers).work()
             ends = parts.ends
         if ends:
@@ -189,6 +189,7 @@ class _Parts:
         staging: Any,
         missing: dict[int, list[Gap]],
         digest: FileDigest,
+        common: Common,
     ) -> None:
         self._run = run
         self._store = store
@@ -202,7 +203,7 @@ class _Parts:
         self._lock = threading.Lock()
         self._current: _Part | None = None
         self._opened: list[_Part] = []
-        self._common = Common(run, plan)
+        self._common = common
         self._said_at = 0.0
         self.ends: dict[int, int] = {}  # of files of which only reading told it
 
@@ -234,13 +235,13 @@ class _Parts:
                     self._note_end(part)
             self._let_go(part)
 
-    def tool(self) -> Session:
-        return Session(self._store.database)
+    def tool(self) -> Hand:
+        return self._common.tool(self._store.database)
 
-    def carry(self, tool: Session, batch: _Batch) -> None:
+    def carry(self, tool: Hand, batch: _Batch) -> None:
         batch.part.task.carry(tool, batch.batch)
 
-    def is_done(self, tool: Session, batch: _Batch) -> bool:
+    def is_done(self, tool: Hand, batch: _Batch) -> bool:
         return batch.part.task.is_done(tool, batch.batch)
 
     def count(self, batch: _Batch) -> None:

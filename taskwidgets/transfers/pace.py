@@ -22,14 +22,15 @@ RATED_SECONDS = 0.25  # of a limited rate, what one batch may use up: the bar mo
 class Pace:
     """Learns from the batches done how many bytes fit into BATCH_SECONDS; shared by workers."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Control, largest: int | None = None) -> None:
         self._control = control
+        self.largest = LARGEST_BATCH if largest is None else largest  # bytes
         self._lock = threading.Lock()
         self._speed: float | None = None  # bytes per second and worker, smoothed
 
     def batch_bytes(self, left: float | None = None) -> int:
         """The size for the next batch, of the ``left`` bytes that are not handed out yet."""
-        size = float(LARGEST_BATCH)
+        size = float(self.largest)
         if self._speed is None:  # the first ones: something is to be seen soon
             size = min(size, FIRST_BATCH)
         if left is not None:

@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import Connection
 
+from taskwidgets.cluster import Cluster
 from taskwidgets.errors import OptionError, SourceError
 from taskwidgets.runtime.failpoints import reach
 from taskwidgets.runtime.receipt import Receipt
@@ -126,7 +127,14 @@ def is_prepared(record: JobRecord) -> bool:
 class PreparedUpload:
     """The work of such a job: make the source ready, settle the plan, load."""
 
-    def __init__(self, store: PostgresJobStore, record: JobRecord, workers: int) -> None:
+    def __init__(
+        self,
+        store: PostgresJobStore,
+        record: JobRecord,
+        workers: int,
+        cluster: Cluster | None = None,
+    ) -> None:
+        self.cluster = cluster
         self._store = store
         self._id = record.id
         self._key = record.spec.key
@@ -150,7 +158,8 @@ class PreparedUpload:
             plan = self._planned(run)
             self._keep(run, plan)
             kind = ManyUpload if plan.parts else Upload
-            receipt = kind(self._store, plan, run.job_id, self._workers).run(run)
+            work = kind(self._store, plan, run.job_id, self._workers, self.cluster)
+            receipt = work.run(run)
         except SourceError as fault:
             raise self._told(fault) from fault.__cause__
         self._leave()

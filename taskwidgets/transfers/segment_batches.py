@@ -6,7 +6,6 @@ import time
 from dataclasses import replace
 from typing import Generic, Protocol, TypeVar
 
-import psycopg2
 from sqlalchemy import Connection, text
 
 from taskwidgets.runtime.failpoints import reach
@@ -14,29 +13,20 @@ from taskwidgets.runtime.run import Run
 from taskwidgets.store import checkpoints
 from taskwidgets.store.checkpoints import Checkpoint
 from taskwidgets.store.jobs import PostgresJobStore
-from taskwidgets.tabular.lines import line_at
-from taskwidgets.tabular.misfits import Misfit, find_misfits
-from taskwidgets.tabular.screening import Screen
-from taskwidgets.tabular.segments import Segment, SegmentReader
+from taskwidgets.tabular.segments import Segment
 from taskwidgets.transfers import tables
-from taskwidgets.transfers.common import Common
-from taskwidgets.transfers.copy_in import CopyIn
-from taskwidgets.transfers.crew import Session
-from taskwidgets.transfers.faults import NOT_OF_THE_TYPE, source_error, uncounted
+from taskwidgets.transfers.common import Common, Hand
+from taskwidgets.transfers.lanes import Lane
+from taskwidgets.transfers.loading import Loader, StrictLoader
 from taskwidgets.transfers.names import TableName
-from taskwidgets.transfers.pace import LARGEST_BATCH
+from taskwidgets.transfers.remote import Errand
 from taskwidgets.transfers.upload_plan import UploadPlan
-from taskwidgets.transfers.widening import BegunAnew, Misfits, Widening, decide, widenable
+from taskwidgets.transfers.widening import BegunAnew, Misfits, Widening, decide
 
 __all__ = ["Follower", "Segments", "StrictSegments"]
 
 SegmentT = TypeVar("SegmentT", bound=Segment)
 SegmentT_co = TypeVar("SegmentT_co", bound=Segment, covariant=True)
-
-# As far into a file all is looked for that Postgres would read otherwise than it is written. That
-# costs a tenth of COPY's own time, so that further on it is codes only: leading zeros and plus
-# signs. What COPY refuses is told everywhere.
-WELL_READ_BYTES = 32 << 20
 
 
 class Reader(Protocol[SegmentT_co]):
@@ -87,6 +77,7 @@ class Segments(Generic[SegmentT]):
         self._digest = digest
         self._part = part
         self._common = Common(run, plan) if common is None else common
+        self._loaded: dict[int, Checkpoint] = {}  # by segment, until it is counted
         self._common.join(self)
 
     def follow(self, plan: UploadPlan) -> None:
@@ -96,15 +87,15 @@ class Segments(Generic[SegmentT]):
     def use(self, plan: UploadPlan) -> None:
         """Load by this plan of one file."""
         self._plan = plan
-        self._widenable = widenable(plan)
-        self._screen = Screen(plan.dialect, len(plan.columns), self._widenable)
+        self._loader = self.loader(plan)
 
-    def load(self, connection: Connection, batch: SegmentT) -> Checkpoint:
-        """Load the segment in the transaction that is open; what its checkpoint is to say.
-
-        Raises Misfits where that needs wider types.
-        """
+    def loader(self, plan: UploadPlan) -> Loader[SegmentT]:
+        """What loads segments by this plan."""
         raise NotImplementedError
+
+    def is_in_file(self, batch: SegmentT) -> bool:
+        """Whether its bytes are those of the file at its positions, or only what became of them."""
+        return True
 
     def take(self) -> SegmentT | None:
         size = self._common.pace.batch_bytes(self._reader.left)
@@ -122,14 +113,14 @@ class Segments(Generic[SegmentT]):
         """The calling worker's own: it holds one segment at a time, and a retry has the same."""
         buffers = self._common.buffers
         if not hasattr(buffers, "buffer"):
-            buffers.buffer = bytearray(LARGEST_BATCH)
+            buffers.buffer = bytearray(self._common.pace.largest)
         buffer: bytearray = buffers.buffer
         return buffer
 
-    def tool(self) -> Session:
-        return Session(self._store.database)
+    def tool(self) -> Hand:
+        return self._common.tool(self._store.database)
 
-    def carry(self, tool: Session, batch: SegmentT) -> None:
+    def carry(self, tool: Hand, batch: SegmentT) -> None:
         common = self._common
         while True:
             found: Misfits | None = None
@@ -137,19 +128,51 @@ class Segments(Generic[SegmentT]):
                 plan = common.plan
                 if not common.is_unsure:
                     try:
-                        self._carry(tool.connection, batch)
+                        self._carry(tool, batch)
                     except Misfits as misfits:
                         found = misfits
                     else:
                         return
-            with common.gate.alone():
+            with common.gate.alone(), tool.here() as connection:
                 if common.is_unsure:
-                    self._look_again(tool.connection)
+                    self._look_again(connection)
                 elif found is not None and common.plan is plan:  # else it is wider already
-                    self._widen(tool.connection, batch, found)
+                    self._widen(connection, batch, found)
                     return
 
-    def _carry(self, connection: Connection, batch: SegmentT) -> None:
+    def _carry(self, tool: Hand, batch: SegmentT) -> None:
+        if isinstance(tool, Lane) and self._send(tool, batch):
+            return
+        with tool.here() as connection:
+            self._carry_here(connection, batch)
+
+    def _send(self, lane: Lane, batch: SegmentT) -> bool:
+        """Have a worker of the cluster load it; False where that is to be done here.
+
+        What is wrong with a segment is found out here, as it is without a cluster: no error has to
+        find its way back from there.
+        """
+        errand = Errand(
+            access=lane.access,
+            name=lane.name,
+            claim=self._run.claim,
+            plan=self._plan,
+            staging=self._staging,
+            segment=batch,
+            merges=self._common.merger.is_due(),
+            keeps=lane.keeps,
+        )
+        outcome = lane.send(errand, in_file=self.is_in_file(batch))
+        if outcome.kind == "fenced":
+            raise self._store.fenced(self._run.claim)
+        if outcome.kind == "refused":
+            return False
+        if outcome.checkpoint is not None:
+            self._loaded[batch.start] = outcome.checkpoint
+        self._common.pace.took(len(batch.data), outcome.seconds)
+        return True
+
+    def _carry_here(self, connection: Connection, batch: SegmentT) -> None:
         began = time.monotonic()
         with connection.begin():
             # A checkpoint need not be on the disk before the next segment begins. What must be
@@ -162,13 +185,14 @@ class Segments(Generic[SegmentT]):
             self._record(connection, checkpoint)
             self._common.merger.merge_if_due(connection)
             reach("after the rows")
+        self._loaded[batch.start] = checkpoint
         reach("after the checkpoint")
         self._common.pace.took(len(batch.data), time.monotonic() - began)
 
     def _load_named(self, connection: Connection, batch: SegmentT) -> Checkpoint:
         if self._plan.source_column is not None:
             tables.name_source(connection, self._plan.source_name)
-        return self.load(connection, batch)
+        return self._loader.load(connection, batch)
 
     def _record(self, connection: Connection, checkpoint: Checkpoint) -> None:
         base = self._plan.base
@@ -208,6 +232,8 @@ class Segments(Generic[SegmentT]):
         if not widening.exact:
             raise BegunAnew
         self._common.adopt(widening.new)
+        if checkpoint is not None:
+            self._loaded[batch.start] = checkpoint
         self._run.say("")
 
     def _look_again(self, connection: Connection) -> None:
@@ -218,15 +244,17 @@ class Segments(Generic[SegmentT]):
             raise BegunAnew
         self._common.adopt(stored)
 
-    def is_done(self, tool: Session, batch: SegmentT) -> bool:
-        with tool.connection.begin():
-            self._store.lock(tool.connection, self._run.claim)
+    def is_done(self, tool: Hand, batch: SegmentT) -> bool:
+        with tool.here() as connection, connection.begin():
+            self._store.lock(connection, self._run.claim)
             return checkpoints.is_committed(
-                tool.connection, self._run.job_id, self._plan.base + batch.start
+                connection, self._run.job_id, self._plan.base + batch.start
             )
 
     def count(self, batch: SegmentT) -> None:
-        self._run.meter.add(len(batch.data), batch.records)
+        loaded = self._loaded.pop(batch.start, None)
+        rows, rejected = (loaded.rows, loaded.rejected) if loaded else (batch.records, 0)
+        self._run.meter.add(len(batch.data), rows, rejected)
         self._run.checkpointed()
         self._run.control.pay(len(batch.data))
 
@@ -234,61 +262,9 @@ class Segments(Generic[SegmentT]):
 class StrictSegments(Segments[Segment]):
     """Segments go into COPY as they stand; the first record that it refuses stops the job."""
 
-    def __init__(
-        self,
-        run: Run,
-        store: PostgresJobStore,
-        plan: UploadPlan,
-        staging: TableName,
-        reader: SegmentReader,
-        digest: Follower,
-        common: Common | None = None,
-        part: int | None = None,
-    ) -> None:
-        super().__init__(run, store, plan, staging, reader, digest, common, part)
-        self._copy = CopyIn(staging, plan)
+    def loader(self, plan: UploadPlan) -> StrictLoader:
+        return StrictLoader(plan, self._staging)
 
     def _follow(self, segment: Segment) -> None:
         self._digest.take(segment.start, segment.data)
         self._digest.allow(segment.stop)
-
-    def load(self, connection: Connection, batch: Segment) -> Checkpoint:
-        if self._screen.suspects(batch.data, codes_only=batch.start >= WELL_READ_BYTES):
-            self._raise_misfits(batch)
-        arrived = self._copy_in(connection, batch)
-        if arrived != batch.records:
-            raise uncounted(self._plan.path, batch, arrived)
-        return Checkpoint(batch.start, batch.stop, arrived, batch.crc32)
-
-    def _copy_in(self, connection: Connection, batch: Segment) -> int:
-        cursor = connection.connection.cursor()
-        try:
-            return self._copy.run(cursor, batch.data)
-        except psycopg2.Error as error:
-            plan = self._plan
-            fault = source_error(error, plan.path, plan.dialect, plan.columns, batch)
-            if fault is None:
-                raise
-            if fault.sqlstate in NOT_OF_THE_TYPE and (
-                fault.column is None or plan.columns.index(fault.column) in self._widenable
-            ):
-                self._raise_misfits(batch)
-            raise fault from None
-        finally:
-            cursor.close()
-
-    def _raise_misfits(self, batch: Segment) -> None:
-        """Misfits, if there are any."""
-        found = find_misfits(batch.data, self._plan.dialect, self._widenable)
-        if not found:
-            return
-        first = line_at(self._plan.path, batch.start)
-        data = memoryview(batch.data)
-
-        def line(misfit: Misfit) -> int:
-            return first + bytes(data[: misfit.start]).count(b"\n")
-
-        raise Misfits(
-            {index: misfit.values for index, misfit in found.items()},
-            {index: (line(misfit), misfit.first) for index, misfit in found.items()},
-        )

@@ -6,8 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+from taskwidgets.cluster import Cluster
 from taskwidgets.errors import SourceChanged, SourceError
-from taskwidgets.runtime.control import Stopped
+from taskwidgets.runtime.control import Stopped, Wish
 from taskwidgets.runtime.failpoints import reach
 from taskwidgets.runtime.receipt import Receipt
 from taskwidgets.runtime.run import Run
@@ -20,8 +21,10 @@ from taskwidgets.tabular.segments import SegmentReader
 from taskwidgets.tabular.source import check_readable
 from taskwidgets.tabular.stream import open_stream
 from taskwidgets.transfers import tables
+from taskwidgets.transfers.common import Common
 from taskwidgets.transfers.crew import Crew, Session, lease_connections
 from taskwidgets.transfers.digest import FileDigest
+from taskwidgets.transfers.lanes import Lanes, most_lanes
 from taskwidgets.transfers.lenient_batches import LenientSegments, check_share
 from taskwidgets.transfers.mending import check_source
 from taskwidgets.transfers.names import staging_name
@@ -33,6 +36,8 @@ from taskwidgets.transfers.widening import BegunAnew
 
 __all__ = ["Upload", "undo"]
 
+WORKER_LOOK = 0.5  # seconds between two looks whether a cluster has workers by now
+
 Gap = tuple[int, int | None]  # bytes; None: to the end, wherever that is
 
 
@@ -40,8 +45,14 @@ class Upload:
     """The work of one upload job; made anew from its plan in whatever process takes it up."""
 
     def __init__(
-        self, store: PostgresJobStore, plan: UploadPlan, job_id: int, workers: int
+        self,
+        store: PostgresJobStore,
+        plan: UploadPlan,
+        job_id: int,
+        workers: int,
+        cluster: Cluster | None = None,
     ) -> None:
+        self.cluster = cluster
         self._store = store
         self._plan = plan
         self._staging = staging_name(job_id)
@@ -53,11 +64,45 @@ class Upload:
 
     def run(self, run: Run) -> Receipt:
         """Load what the ledger does not have yet, then switch."""
-        lease = lease_connections(self._store.database, run, 1, self._workers)
+        most = self._workers if self.cluster is None else self._threads(run, self.cluster)
+        lease = lease_connections(self._store.database, run, 1, most)
         try:
             return self._load_and_switch(run, lease.size)
         finally:
             lease.end()
+            if self.cluster is not None:
+                self.cluster.close()
+
+    def _threads(self, run: Run, cluster: Cluster) -> int:
+        """How many segments a cluster's workers carry out at once; waits until it has some."""
+        found = [0]
+
+        def look() -> None:
+            found[0] = cluster.threads
+
+        said = False
+        while True:
+            self._store.database.patiently(
+                look, run.say, given_up=lambda: run.control.wish > Wish.NONE
+            )
+            if found[0]:
+                break
+            if not said:
+                run.say("waiting for a worker of the cluster")
+                said = True
+            run.control.wait_until(lambda: run.control.wish > Wish.NONE, WORKER_LOOK)
+            if run.control.wish > Wish.NONE:
+                raise Stopped(run.control.wish)
+        if said:
+            run.say("")
+        return found[0]
+
+    def _common(self, run: Run, plan: UploadPlan, workers: int) -> tuple[Common, int]:
+        """What the tasks of a load share, and how many workers its crew has."""
+        if self.cluster is None:
+            return Common(run, plan), workers
+        size = most_lanes(self.cluster.threads, workers)
+        return Common(run, plan, Lanes(self.cluster, self._store.database, run, size)), size
 
     def _load_and_switch(self, run: Run, workers: int) -> Receipt:
         self._refresh(run)
@@ -116,12 +161,15 @@ class Upload:
     def _load_missing(self, run: Run, plan: UploadPlan, missing: list[Gap], workers: int) -> None:
         """Load these ranges; the plan then knows where the data end."""
         assert self._digest is not None
+        common, workers = self._common(run, plan, workers)
         if plan.description is None:
             bounded = [(start, plan.size if stop is None else stop) for start, stop in missing]
             with SegmentReader(
                 plan.path, plan.dialect, plan.data_start, plan.size, bounded
             ) as reader:
-                strict = StrictSegments(run, self._store, plan, self._staging, reader, self._digest)
+                strict = StrictSegments(
+                    run, self._store, plan, self._staging, reader, self._digest, common
+                )
                 self._crew(run, strict, workers).work()
             return
         with open_stream(plan.path, plan.description) as stream:
@@ -135,7 +183,9 @@ class Upload:
             )
             if stream.size is None:  # unpacked: no position tells how much of the file is read
                 self._digest.allow(plan.size)
-            lenient = LenientSegments(run, self._store, plan, self._staging, cutter, self._digest)
+            lenient = LenientSegments(
+                run, self._store, plan, self._staging, cutter, self._digest, common
+            )
             self._crew(run, lenient, workers).work()
             if plan.data_stop is None:
                 assert stream.size is not None  # it has been read to its end

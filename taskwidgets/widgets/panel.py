@@ -40,53 +40,57 @@ class Panel:
         self._confirming = False
         self._rejects: Rejects | None = None  # made when there are some first
 
-        self._style = widgets.HTML(markup.STYLE)
-        self._heading = widgets.HTML()
-        self._bar = widgets.HTML()
-        self._facts = widgets.HTML()
-        self._fault = widgets.HTML(layout={"display": "none"})
-        self._status = widgets.HTML()
+        # What is made costs the page: widgets share what they may, and the question is made when it
+        # is asked first. The bar and the numbers change together, so they are one widget.
+        self._layout, self._button_style = widgets.Layout(), widgets.ButtonStyle()
+        self._plain: widgets.Widget | None = None
+        self._heading = self._html()
+        self._progress = self._html()
+        self._fault = self._html(layout={"display": "none"})
+        self._status = self._html()
         self._pause = self._button("Pause", "pause", self._on_pause)
         self._resume = self._button("Resume", "play", self._on_resume)
         self._terminate = self._button("Terminate", "stop", self._on_terminate)
-        self._question = widgets.HTML(
-            '<div class="taskwidgets" role="alert">Terminate this job and undo what it has '
-            "done?</div>"
+        self._buttons = widgets.HBox(
+            [self._pause, self._resume, self._terminate], layout=self._layout
         )
-        self._yes = self._button("Yes, terminate", "stop", self._on_yes, "danger")
-        self._no = self._button("No, keep it", "", self._on_no)
-        self._buttons = widgets.HBox([self._pause, self._resume, self._terminate])
         self._buttons.add_class("taskwidgets-buttons")
-        self._dialog = widgets.HBox(
-            [self._question, self._yes, self._no], layout={"display": "none"}
-        )
+        self._dialog = widgets.HBox([], layout={"display": "none"})
         self._dialog.add_class("taskwidgets-buttons")
         self.root = widgets.VBox(
             [
-                self._style,
+                self._html(markup.STYLE),
                 self._heading,
-                self._bar,
-                self._facts,
+                self._progress,
                 self._fault,
                 self._buttons,
                 self._dialog,
                 self._status,
-            ]
+            ],
+            layout=self._layout,
         )
         self.root.add_class("taskwidgets-panel")
-        for button in (self._pause, self._resume, self._terminate, self._yes, self._no):
-            free_route(button)
 
-    @staticmethod
+    def _html(self, value: str = "", **options: object) -> widgets.HTML:
+        options = {"layout": self._layout, **options}
+        if self._plain is not None:
+            options["style"] = self._plain
+        made = widgets.HTML(value, **options)
+        self._plain = made.style
+        return made
+
     def _button(
-        text: str, icon: str, handler: Callable[[widgets.Button], None], style: str = ""
+        self, text: str, icon: str, handler: Callable[[widgets.Button], None], kind: str = ""
     ) -> widgets.Button:
-        button = widgets.Button(description=text, button_style=style)
+        button = widgets.Button(
+            description=text, button_style=kind, layout=self._layout, style=self._button_style
+        )
         if icon:
             # Drawn by the style sheet: an icon font's character would be a part of the button's
             # name, which a screen reader reads out, and is a blank box where the font is missing.
             button.add_class(f"taskwidgets-icon-{icon}")
         button.on_click(handler)
+        free_route(button)
         return button
 
     # ------------------------------------------------------------------ what is shown
@@ -104,8 +108,10 @@ class Panel:
                 self._heading,
                 markup.heading(job.id, job.name, job.source, job.target, state, word),
             )
-            set_value(self._bar, markup.bar(job.name, state, progress, word))
-            set_value(self._facts, markup.facts(job, self._link()))
+            set_value(
+                self._progress,
+                markup.bar(job.name, state, progress, word) + markup.facts(job, self._link()),
+            )
             error = "\n".join(part for part in (job.error, self._refused) if part)
             set_value(self._fault, markup.fault(error) if error else "")
             show(self._fault, bool(error))
@@ -162,6 +168,17 @@ class Panel:
 
     def _confirm(self, confirming: bool) -> None:
         with self._lock:
+            if confirming and not self._dialog.children:
+                question = self._html(
+                    '<div class="taskwidgets" role="alert">Terminate this job and undo what it '
+                    "has done?</div>"
+                )
+                yes = self._button("Yes, terminate", "stop", self._on_yes, "danger")
+                self._dialog.children = (
+                    question,
+                    yes,
+                    self._button("No, keep it", "", self._on_no),
+                )
             self._confirming = confirming
             self.refresh()
 

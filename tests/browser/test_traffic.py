@@ -17,7 +17,7 @@ COMM_ID = re.compile(rb'"comm_id":\s*"([0-9a-f]+)"')
 
 
 def test_a_running_panel_sends_few_updates(lab_open: LabOpen, lab_rows: LabRows) -> None:
-    """No widget is updated over ten times a second, and only those that change are at all."""
+    """No widget is updated over ten times a second, and only the one that changes is at all."""
     lab_rows("many.csv", rows=400_000)
     notebook = lab_open(
         "import taskwidgets as tw\njob = tw.upload('many.csv', 'traffic', max_rate=4e6)\njob"
@@ -40,8 +40,8 @@ def test_a_running_panel_sends_few_updates(lab_open: LabOpen, lab_rows: LabRows)
     rates = {name.decode()[:6]: round(number / seconds, 1) for name, number in widgets.items()}
     assert sum(widgets.values()) == len(updates)
     assert max(rates.values()) <= 11, rates
-    assert max(rates.values()) >= 3, rates  # it is alive, and we do hear it
-    assert len(rates) <= 3, rates  # the bar and the numbers; the buttons and the style rest
+    assert max(rates.values()) >= 1, rates  # it is alive, and we do hear it
+    assert len(rates) <= 1, rates  # the bar and the numbers; buttons, words and style rest
     size = sum(map(len, updates)) / seconds
     assert size < 50_000, f"{size:,.0f} bytes a second"
     assert json.dumps(rates)
