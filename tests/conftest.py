@@ -19,6 +19,7 @@ pytest_plugins = [
     "fix_proxy",
     "fix_spools",
     "fix_jupyter",
+    "fix_clusters",
 ]
 
 

@@ -91,6 +91,44 @@ class Cluster:
             raise ClusterUnreachable(f"{self!r} gave no answer: {_words(error)}") from None
         return answer
 
+    def submit(
+        self, name: str, function: Callable[..., ResultT], *args: Any
+    ) -> concurrent.futures.Future[ResultT]:
+        """The same, for whoever does not wait: the answer as a future; returns soon.
+
+        Raises ClusterUnreachable where nobody is there to be asked. The future's is that of a call;
+        its ``__cause__`` is Dask's own error. One that is cancelled gives the call up.
+        """
+        client = self._connected()
+        who = object()
+        future = client.submit(
+            function, *args, key=f"{name}-{uuid.uuid4().hex[:12]}", pure=False, fifo_timeout=0
+        )
+        with self._lock:
+            self._futures[who] = future
+
+        async def wait() -> ResultT:
+            try:
+                answer: ResultT = await future
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                if not _is_lost(error):
+                    raise
+                raise ClusterUnreachable(f"{self!r} gave no answer: {_words(error)}") from error
+            finally:
+                with self._lock:
+                    self._futures.pop(who, None)
+                future.release()
+            return answer
+
+        waiting = wait()
+        try:
+            return asyncio.run_coroutine_threadsafe(waiting, client.loop.asyncio_loop)
+        except RuntimeError as error:  # its loop was closed just now
+            waiting.close()
+            raise ClusterUnreachable(f"{self!r} gave no answer: {_words(error)}") from error
+
     def cancel(self, who: object) -> None:
         """Have the call of ``who`` end without an answer; one that has begun is not stopped."""
         with self._lock:

@@ -171,7 +171,8 @@ class Mapping:
         except BaseException as error:  # noqa: BLE001 - raised in the loop of the function
             done = Done([], 0, 0.0, error)
         else:
-            self._sizes.took(done)
+            if done.count or done.error is not None:
+                self._sizes.took(done)
         with self._change:
             if made not in self._slices:
                 return
@@ -189,9 +190,11 @@ class Mapping:
         self._answer()
 
     def _cut(self, made: _Slice, done: int) -> list[_Slice]:
-        """What is left of a slice that took too long, for several to do."""
+        """What is left of a slice that took too long or came to nothing, for several to do."""
         left = made.items[done:]
-        size = max(self._sizes.next(), -(-len(left) // (2 * self._lanes())))
+        size = -(-len(left) // (2 * self._lanes()))
+        if done:
+            size = max(size, self._sizes.next())
         return [
             _Slice(made.first + done + at, left[at : at + size]) for at in range(0, len(left), size)
         ]

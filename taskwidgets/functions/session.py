@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from types import CodeType
 from typing import Any
 
+from taskwidgets.cluster import Cluster, Scheduler, as_scheduler
 from taskwidgets.errors import OptionError, TaskwidgetsError
 from taskwidgets.functions.hands import Hands
 from taskwidgets.functions.ledger import Change, Ledger
@@ -43,9 +44,18 @@ class Session:
     """What the function is given as ``run`` rests on; one for each attempt.
 
     ``stops``: whether wishes end the function here; not in on_terminate, which runs for one.
+    ``employs``: hears of a cluster that is used.
     """
 
-    def __init__(self, run: Run, ledger: Ledger, hands: Hands, *, stops: bool = True) -> None:
+    def __init__(
+        self,
+        run: Run,
+        ledger: Ledger,
+        hands: Hands,
+        *,
+        stops: bool = True,
+        employs: Callable[[Cluster], object] = lambda cluster: None,
+    ) -> None:
         self._run = run
         self._ledger = ledger
         self._hands = hands
@@ -56,6 +66,9 @@ class Session:
         self._names: set[str] = set()
         self._said_at = 0.0
         self._mappings: list[Mapping] = []
+        self._clusters: dict[Scheduler, Cluster] = {}
+        self._employs = employs
+        self._closed = False
         self._threads: set[Future[Any]] = set()
         self._threads_lock = threading.Lock()
         self.told = False  # a wish has ended the function at a safe point
@@ -195,6 +208,10 @@ class Session:
             isinstance(ahead, bool) or not isinstance(ahead, int) or ahead < 1
         ):
             raise OptionError(f"ahead must be a whole number from 1 on, not {ahead!r}")
+        scheduler = as_scheduler(client)
+        if scheduler is not None:
+            cluster = self._clusters.setdefault(scheduler, Cluster(scheduler))
+            return lambda: self._open_cluster(cluster, function)
         if inspect.iscoroutinefunction(function):
             if loop is None:
                 raise OptionError(
@@ -205,10 +222,29 @@ class Session:
         threads = ahead or min(os.cpu_count() or 1, MOST_THREADS)
         return lambda: ThreadPool(function, threads, self._in_thread)
 
+    def _open_cluster(self, cluster: Cluster, function: Callable[[Any], Any]) -> Pool:
+        from taskwidgets.functions.cluster_pool import ClusterPool
+
+        title = getattr(function, "__name__", type(function).__name__)
+        made: list[Pool] = []
+
+        def act() -> None:
+            made.append(ClusterPool(cluster, function, f"job {self.job_id} {title}", self._run.say))
+
+        self._ledger.patiently(act)
+        self._employs(cluster)
+        if self._closed:  # meanwhile
+            made[0].close()
+            cluster.close()
+        return made[0]
+
     def close(self) -> None:
-        """End what the function's loops have computed ahead."""
+        """End what the function's loops have computed ahead; waits for a cluster's goodbye."""
+        self._closed = True
         for mapping in self._mappings:
             mapping.close()
+        for cluster in self._clusters.values():
+            cluster.close()
 
     @staticmethod
     def _total(items: Any) -> int | None:

@@ -1,26 +1,40 @@
 """A slice of the items of run.map(): how long it should be, and what is made of it.
 
 ``compute`` runs where the work is done, in a thread of this process or on a cluster's worker, and
-knows nothing of jobs.
+knows nothing of jobs, nor does anything here: a worker that imports it needs no database.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
+import inspect
+import pickle
 import threading
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-__all__ = ["Done", "Remote", "Sizes", "compute", "compute_awaiting", "told_apart"]
+__all__ = [
+    "Done",
+    "Parcel",
+    "Remote",
+    "Sizes",
+    "compute",
+    "compute_awaiting",
+    "compute_parcel",
+    "error_from",
+    "pack",
+]
 
 TARGET = 0.5  # seconds that a slice should take: a task of Dask costs about a millisecond
 LONGEST = 2.0  # seconds after which a slice is given back, done in part
 HELD = 0.005  # seconds that a slice of an async function may hold the loop
 GROWTH = 8  # times: no more is believed of the longest slice that was measured
 MOST_ITEMS = 100_000
+PACKED_AT_ONCE = 1_000  # items or results; some milliseconds
 MOST_BYTES = 8 << 20  # of a slice's items, and of its results, where they are sent
 
 
@@ -84,6 +98,110 @@ async def compute_awaiting(function: Callable[[Any], Awaitable[Any]], items: Seq
             await asyncio.sleep(0)
             held_since = time.perf_counter()
     return Done([results], len(results), _since(began))
+
+
+# ------------------------------------------------------------------ elsewhere
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """What a worker sends back: a Done, pickled."""
+
+    results: list[bytes]
+    count: int
+    seconds: float
+    error: bytes | None
+    worker: str
+
+    @property
+    def size(self) -> int:
+        """Bytes of the results."""
+        return sum(map(len, self.results))
+
+
+def pack(
+    values: Sequence[Any], dumps: Callable[[Any], bytes]
+) -> tuple[list[bytes], int, Exception | None]:
+    """(lists of them pickled, how many they are, what kept the next one from being pickled).
+
+    In parts, as pickling is one step that no other thread interrupts.
+    """
+    packed: list[bytes] = []
+    for at in range(0, len(values), PACKED_AT_ONCE):
+        part = list(values[at : at + PACKED_AT_ONCE])
+        try:
+            packed.append(dumps(part))
+        except Exception:
+            for number, value in enumerate(part):
+                try:
+                    dumps([value])
+                except Exception as error:  # noqa: BLE001 - told of its item
+                    if number:
+                        packed.append(dumps(part[:number]))
+                    return packed, at + number, error
+            raise
+    return packed, len(values), None
+
+
+@functools.lru_cache(maxsize=4)
+def _function(pickled: bytes) -> Callable[[Any], Any]:
+    return cast(Callable[[Any], Any], pickle.loads(pickled))
+
+
+def compute_parcel(function: bytes, items: list[bytes], worker: str = "") -> Parcel:
+    """What a worker of a cluster does: unpack, compute, pack."""
+    call = _function(function)
+    unpacked = [item for part in items for item in pickle.loads(part)]
+    if inspect.iscoroutinefunction(call):
+        done = asyncio.run(compute_awaiting(call, unpacked))
+    else:
+        done = compute(call, unpacked)
+    error = done.error
+    results, count, fault = pack(cast("list[Any]", done.results[0]), _dumps)
+    if fault is not None:
+        fault.add_note("its result cannot be sent")
+        error = told_apart(fault)
+    return Parcel(results, count, done.seconds, _as_bytes(error), worker or _worker())
+
+
+def _dumps(value: Any) -> bytes:
+    """Pickled, by value where that is needed: what was defined in a notebook's cell."""
+    try:
+        return pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+    except Exception:  # noqa: BLE001 - it is raised again, if it is so by the other one as well
+        import cloudpickle
+
+        return cast(bytes, cloudpickle.dumps(value))
+
+
+def _as_bytes(error: BaseException | None) -> bytes | None:
+    """The error, or where it cannot be sent, one that says the same."""
+    if error is None:
+        return None
+    cause, notes = error.__cause__, list(getattr(error, "__notes__", ()))
+    told = [str(cause), notes]
+    try:
+        made = _dumps([error, *told])
+        pickle.loads(made)
+    except Exception:  # noqa: BLE001 - whatever keeps it from being sent
+        made = _dumps([RuntimeError(f"{type(error).__name__}: {error}"), *told])
+    return made
+
+
+def error_from(made: bytes) -> BaseException:
+    """The reverse of what a parcel's error went through."""
+    error, cause, notes = pickle.loads(made)
+    assert isinstance(error, BaseException)
+    if getattr(error, "__notes__", None) != notes:
+        error.__notes__ = notes
+    error.__cause__ = Remote(cause)
+    return error
+
+
+def _worker() -> str:
+    from distributed import get_worker
+
+    return str(get_worker().address)
 
 
 def _since(moment: float) -> float:
