@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, create_engine, text
@@ -25,9 +26,15 @@ from taskwidgets.runtime.store import Claim, JobSpec
 from taskwidgets.store import checkpoints
 from taskwidgets.store.checkpoints import Checkpoint
 from taskwidgets.store.merging import MERGE_AFTER, merge
+from taskwidgets.tabular.dialect import Dialect
+from taskwidgets.tabular.header import read_layout
+from taskwidgets.tabular.segments import SegmentReader
+from taskwidgets.transfers.digest import file_sha256
 
 SEGMENT = 8 << 20  # bytes
 LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
+CHANGE = text("UPDATE taskwidgets.jobs SET heartbeat_at = clock_timestamp() WHERE id = :job_id")
+CHANGE_INTERVAL = 0.1  # seconds
 PARTS = 40  # of a recorded distribution: each 2.5 % of the transactions
 
 Take = Callable[[], int]
@@ -41,6 +48,7 @@ class Recording:
     merging: list[float] = field(default_factory=list)
     seconds: float = 0.0
     rows: int = 0  # of the ledger, at the end
+    changes: list[float] = field(default_factory=list)  # of the job's own row
 
     @property
     def rate(self) -> float:
@@ -73,6 +81,16 @@ def claimed(workspace: tw.Workspace) -> Claim:
     )  # fmt: skip
     record = store.create(spec, lambda connection, job_id: None)
     return store.claim(record.id, State.RUNNING, "measured", Control())
+
+
+def _change(workspace: tw.Workspace, job_id: int, stop: threading.Event, took: list[float]) -> None:
+    """Change the job's row now and then, as a pause or a sign of life does; milliseconds."""
+    with workspace.engine.connect() as connection:
+        while not stop.wait(CHANGE_INTERVAL):
+            began = time.perf_counter()
+            connection.execute(CHANGE, {"job_id": job_id})
+            connection.commit()
+            took.append((time.perf_counter() - began) * 1000)
 
 
 def _work(
@@ -109,11 +127,16 @@ def record(
     """
     claim = claimed(workspace)
     arguments = workspace._database.connect_arguments
+    stop, changes = threading.Event(), []
+    changer = threading.Thread(target=_change, args=(workspace, claim.job_id, stop, changes))
     gather = _by_processes if processes else _by_threads
+    changer.start()
     took, seconds = gather(workers, (arguments, claim), number, think)
+    stop.set()
+    changer.join()
     with workspace.engine.connect() as connection:
         rows = len(checkpoints.committed(connection, claim.job_id))
-    recording = Recording(seconds=seconds, rows=rows)
+    recording = Recording(seconds=seconds, rows=rows, changes=changes)
     for merged, milliseconds in took:
         (recording.merging if merged else recording.plain).append(milliseconds)
     return recording
@@ -243,6 +266,37 @@ def log_bytes(workspace: tw.Workspace, number: int) -> float:
             {"before": before},
         )
         return float(more) / number
+
+
+def loading(workspace: tw.Workspace, path: Path) -> dict[str, float]:
+    """What a load writes for each byte of the file: into the table, and into the server's log."""
+    lsn = text("SELECT CAST(pg_current_wal_insert_lsn() - '0/0' AS bigint)")
+    with workspace.engine.connect() as connection:
+        before = connection.scalar(lsn)
+        connection.rollback()
+        workspace.upload(path, "ledger_recorded", if_exists="replace").wait()
+        size = path.stat().st_size
+        table = connection.scalar(text("SELECT pg_table_size('ledger_recorded')"))
+        return {
+            "table": round(table / size, 2),
+            "log": round((connection.scalar(lsn) - before) / size, 2),
+        }
+
+
+def kernel(path: Path) -> dict[str, int]:
+    """Megabytes a second that one kernel cuts into segments, and that it hashes."""
+    layout, size = read_layout(path, Dialect()), path.stat().st_size
+    begun = time.perf_counter()
+    with SegmentReader(
+        path, Dialect(), layout.data_start, size, [(layout.data_start, size)]
+    ) as reader:
+        buffer = bytearray(SEGMENT)
+        while reader.next(SEGMENT, buffer) is not None:
+            pass
+    cut = time.perf_counter()
+    file_sha256(path)
+    hashed = time.perf_counter()
+    return {"cut": round(size / (cut - begun) / 1e6), "hash": round(size / (hashed - cut) / 1e6)}
 
 
 def quantiles(values: Sequence[float]) -> list[float]:

@@ -31,6 +31,7 @@ from typing import Any
 
 import common
 import ledger_recording as real
+from datasets import DATA_SETS
 
 from taskwidgets.store.merging import MERGE_AFTER
 
@@ -230,6 +231,7 @@ def simulate(setting: Setting, latencies: Latencies, seed: int = 7) -> Outcome:
 
 def record(quick: bool) -> dict[str, Any]:
     """All that the simulation draws from, measured on this machine."""
+    flights = DATA_SETS["flights"].file(3)
     with common.server() as workspace:
         rounds = {}
         for level in LEVELS:
@@ -242,6 +244,12 @@ def record(quick: bool) -> dict[str, Any]:
             "commit": common.commit(),
             "date": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
             "rate_per_second": {level: round(one.rate) for level, one in rounds.items()},
+            "change_ms": {
+                level: real.quantiles(one.changes)[::10] for level, one in rounds.items()
+            },
+            "rows_at_the_end": {level: one.rows for level, one in rounds.items()},
+            "kernel_mb_per_second": real.kernel(flights),
+            "written_per_byte": real.loading(workspace, flights),
             "log_bytes": round(real.log_bytes(workspace, 640)),
             "merging_by_rows_ms": _rounded(real.merging_by_rows(workspace, SIZES)),
             "reading_by_rows_ms": _rounded(real.reading_by_rows(workspace, SIZES)),
