@@ -166,15 +166,18 @@ def download(
     header: bool = True,
     quote_all: bool = False,
     escape_formulas: bool = False,
+    format: Literal["csv", "csv.gz", "csv.zst", "parquet"] | None = None,
+    storage_options: Mapping[str, object] | None = None,
     workers: int | None = None,
     max_rate: float | None = None,
+    client: object = None,
     again: bool = False,
     where: Where = "kernel",
     workspace: Workspace | None = None,
 ) -> Job:
-    """Export a table or a query into a CSV file; starts at once and returns the Job.
+    """Export a table or a query into a CSV file, or a folder of files; starts at once.
 
-    With no arguments, a notebook shows a form that asks for everything.
+    Returns the Job. With no arguments, a notebook shows a form that asks for everything.
 
     ``source``: the name of a table or view (``"flights"``, ``"schema.table"``, quoted as in SQL),
     or a SELECT, WITH, VALUES or TABLE query, which is run in a read-only transaction. ``path``: the
@@ -185,13 +188,26 @@ def download(
     (bytes per second), ``again`` and ``where``: as for ``upload``.
 
     The file has the very bytes of ``COPY (SELECT * FROM table) TO STDOUT WITH (FORMAT csv,
-    HEADER)`` in one snapshot. Raises, before anything is created: SourceError, TargetExists,
+    HEADER)`` in one snapshot.
+
+    A ``path`` that ends in ``/`` is a folder of part files, each with a range of the table's rows,
+    all of one snapshot, and ``_manifest.json``, which says what is in them; ``format`` is theirs:
+    ``"csv"``, ``"csv.gz"``, ``"csv.zst"`` or ``"parquet"``, whose columns have the table's types.
+    Such a folder may also be at a URL that fsspec writes to (``s3``, ``gs``, ``az`` ...), with
+    ``storage_options`` as fsspec has them, which are kept nowhere. The folder gets its name when it
+    is whole; at a URL, its manifest is written last. ``if_exists="replace"`` replaces a folder with
+    such a manifest, and no other. The receipt's ``sha256`` is that of the manifest, ``bytes`` those
+    of all parts. With ``client``, as for ``upload``, the workers of a Dask cluster write the parts,
+    in a folder that all of them see.
+
+    Raises, before anything is created: SourceError, TargetExists,
     TargetError, RightsMissing, OptionError, JobOwned.
     """
     return starter(_workspace(workspace), where).download(
         source, path, if_exists=if_exists, delimiter=delimiter, null_value=null_value,
-        header=header, quote_all=quote_all, escape_formulas=escape_formulas, workers=workers,
-        max_rate=max_rate, again=again,
+        header=header, quote_all=quote_all, escape_formulas=escape_formulas, format=format,
+        storage_options=storage_options, workers=workers, max_rate=max_rate, client=client,
+        again=again,
     )  # fmt: skip
 
 

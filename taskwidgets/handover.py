@@ -68,11 +68,15 @@ class Handover:
         )
 
     def download(self, source: str, path: str | Path, **options: Any) -> Job:
-        """Export into a file below the server's root."""
+        """Export into a file or a folder below the server's root."""
+        if is_url(path) or options.get("storage_options") is not None:
+            raise OptionError(
+                'where="server" writes below the server\'s root; leave where out for a URL'
+            )
+        _check(options)
         server = self._server()
-        return self._begin(
-            server, "download", {**options, "source": source, "path": _relative(server, path)}
-        )
+        target = _relative(server, path) + ("/" if str(path).endswith("/") else "")
+        return self._begin(server, "download", {**options, "source": source, "path": target})
 
     def resume(self, job_id: int, **options: Any) -> Job:
         """Go on with an upload or a download in the server."""

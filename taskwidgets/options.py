@@ -218,7 +218,7 @@ UPLOAD = (
 )  # fmt: skip
 
 DOWNLOAD = (
-    Option("if_exists", "What to do with a file that is there: fail or replace.",
+    Option("if_exists", "What to do with a file, or a folder, that is there: fail or replace.",
            _choice("fail", "replace"), "WHAT", choices=("fail", "replace")),
     Option("delimiter", r"Sign between fields; \t for a tab.", _sign, "SIGN"),
     Option("null_value", "What NULL is written as.", str, "TEXT"),
@@ -227,6 +227,9 @@ DOWNLOAD = (
     Option("quote_all", "Quote every value that is not NULL.", None),
     Option("escape_formulas", "Put an apostrophe before what a spreadsheet would take for a "
            "formula.", None),
+    Option("format", "Of a folder's part files, where the path ends in /: csv, csv.gz, csv.zst or "
+           "parquet.", _choice("csv", "csv.gz", "csv.zst", "parquet"), "NAME",
+           choices=("csv", "csv.gz", "csv.zst", "parquet")),
     *_HOW_MANY,
     _AGAIN,
 )  # fmt: skip

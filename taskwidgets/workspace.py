@@ -32,8 +32,8 @@ from taskwidgets.store.engines import engine_url
 from taskwidgets.store.jobs import PostgresJobStore
 from taskwidgets.store.translate import address
 from taskwidgets.transfers import download_plan, tables
-from taskwidgets.transfers.download import Download
 from taskwidgets.transfers.download_plan import DownloadOptions
+from taskwidgets.transfers.exporting import Exporting
 from taskwidgets.transfers.kinds import KINDS as TRANSFER_KINDS
 from taskwidgets.transfers.kinds import Kind
 from taskwidgets.transfers.names import staging_name
@@ -41,6 +41,7 @@ from taskwidgets.transfers.origins import materials
 from taskwidgets.transfers.origins.given import Source, as_given
 from taskwidgets.transfers.planning import make_plan, resolve_target
 from taskwidgets.transfers.prepared import prepared_spec
+from taskwidgets.transfers.targets import given_target
 from taskwidgets.transfers.upload_options import UploadOptions
 
 __all__ = ["Workspace"]
@@ -189,16 +190,8 @@ class Workspace:
             )
 
         key = options.key(target)
-        if given.material is None:
-            return self._run(key, make, means, max_rate, again=again)
-        known = materials.find(key) is not None
-        materials.keep(key, given.material)
-        try:
+        with materials.kept(key, given.material):
             job = self._run(key, make, means, max_rate, again=again)
-        except BaseException:
-            if not known:  # else a job of this process may need it
-                materials.forget(key)
-            raise
         if job.state is State.COMPLETED:
             materials.forget(key)
         return job
@@ -214,14 +207,22 @@ class Workspace:
         header: bool = True,
         quote_all: bool = False,
         escape_formulas: bool = False,
+        format: Literal["csv", "csv.gz", "csv.zst", "parquet"] | None = None,
+        storage_options: Mapping[str, object] | None = None,
         workers: int | None = None,
         max_rate: float | None = None,
+        client: object = None,
         again: bool = False,
     ) -> Job:
         """See ``taskwidgets.download``."""
+        means = _means(workers, client)
+        given = given_target(path, format, storage_options)
+        if means.cluster is not None:
+            given.check_shared()
         options = DownloadOptions(
             source=source,
-            path=str(Path(path).expanduser().absolute()),
+            path=given.path,
+            format=given.format,
             if_exists=if_exists,
             delimiter=delimiter,
             null_value=null_value,
@@ -231,11 +232,15 @@ class Workspace:
         )
 
         def make() -> JobRecord:
+            folder = None
+            if options.is_folder:
+                folder = given.checked(replace=options.if_exists == "replace")
             with self._database.begin() as connection:
-                spec = download_plan.make_plan(connection, options)
+                spec = download_plan.make_plan(connection, options, folder)
             return self._store.create(spec, lambda _connection, _job_id: None)
 
-        return self._run(options.key(), make, _means(workers), max_rate, again=again)
+        with materials.kept(options.key(), given.material):
+            return self._run(options.key(), make, means, max_rate, again=again)
 
     def resume(
         self,
@@ -320,7 +325,7 @@ class Workspace:
         """Pause this process's running jobs, durably, and close the connections."""
         self._pause_all()
         for job in self._jobs.values():
-            if isinstance(job._work, Download) and job.state is not State.RUNNING:
+            if isinstance(job._work, Exporting) and job.state is not State.RUNNING:
                 job._work.rest()
         atexit.unregister(self._at_exit)
         self._store.close()

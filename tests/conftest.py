@@ -15,6 +15,7 @@ pytest_plugins = [
     "fix_files",
     "fix_scripts",
     "fix_exports",
+    "fix_folders",
     "fix_poolers",
     "fix_proxy",
     "fix_spools",

@@ -71,7 +71,10 @@ def download(
     path: Annotated[
         str,
         typer.Argument(
-            metavar="FILE", help="The file; .gz and .zst are compressed.", show_default=False
+            metavar="FILE",
+            help="The file; .gz and .zst are compressed. One that ends in / is a folder, also "
+            "at a URL.",
+            show_default=False,
         ),
     ],
     given: Mapping[str, Any],
@@ -79,10 +82,10 @@ def download(
     as_json: AsJson = False,
     json_lines: JsonLines = False,
 ) -> Exit:
-    """Export a table or a query into a CSV file.
+    """Export a table or a query into a CSV file, or a folder of files.
 
-    The file gets its name when it is whole. Ctrl-C pauses the job, and the same command, or
-    `taskwidgets resume`, goes on with it.
+    The file, or the folder, gets its name when it is whole. Ctrl-C pauses the job, and the same
+    command, or `taskwidgets resume`, goes on with it.
     """
     chosen: Any = arguments(DOWNLOAD, given)
     wanted = sys.stdin.read() if source == "-" else source

@@ -9,6 +9,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 
 from taskwidgets.runtime.states import State
+from taskwidgets.transfers.part_formats import FORMATS
 
 __all__ = [
     "CONTROL", "DOWNLOAD", "EVENTS", "JOBS", "JOB_ID", "NOTHING", "RESUME", "UPLOAD",
@@ -204,10 +205,12 @@ DOWNLOAD = Fields(
         "source": described(NAME, "a table's or view's name, or a SELECT"),
         "path": described(
             NAME,
-            "the file to be made, relative to the server's root; .gz and .zst are compressed",
+            "the file to be made, relative to the server's root; .gz and .zst are compressed; one"
+            " that ends in / is a folder of part files",
         ),
         "if_exists": described(
-            {"type": "string", "enum": ["fail", "replace"]}, "what to do with an existing file"
+            {"type": "string", "enum": ["fail", "replace"]},
+            "what to do with an existing file or folder",
         ),
         "delimiter": described(TEXT, "what stands between two fields"),
         "null_value": described(TEXT, "what is written for NULL"),
@@ -215,6 +218,9 @@ DOWNLOAD = Fields(
         "quote_all": described(SWITCH, "whether every value is quoted"),
         "escape_formulas": described(
             SWITCH, "whether what a spreadsheet would take for a formula gets an apostrophe"
+        ),
+        "format": described(
+            {"enum": [*FORMATS, None]}, "the format of a folder's part files; null: csv"
         ),
         **COMMON,
     },

@@ -180,7 +180,9 @@ class Service:
 
     def download(self, files: Files, *, path: str, **options: Any) -> dict[str, Any]:
         """Begin to export into a file, or go on with it."""
-        job = self.workspace().download(path=files.locate(path, "path"), **options)
+        # A path, and never a URL, which would be beyond the server's root.
+        target = str(files.locate(path, "path")) + ("/" if path.endswith("/") else "")
+        job = self.workspace().download(path=target, **options)
         return self._begun(job, files)
 
     def _begun(self, job: Job, files: Files) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ __all__ = [
     "shift",
     "summary",
     "totals",
+    "wait_for_others",
 ]
 
 
@@ -28,7 +30,8 @@ class Checkpoint:
     """Committed segments: bytes [start, stop) of the file, their records, their CRC-32.
 
     ``rows`` are loaded, ``rejected`` are not. ``to_block``: for a download, the block of the
-    table with which the next segment begins.
+    table with which the next segment begins. ``file``: for a download into a folder, whose
+    positions are blocks, the part file's name, bytes and sha256; the CRC-32 is that file's.
     """
 
     start: int
@@ -37,6 +40,7 @@ class Checkpoint:
     crc32: int
     to_block: int | None = None
     rejected: int = 0
+    file: dict[str, Any] | None = None
 
 
 # Records a segment if, and only if, the claim is still valid. The row of the job stays locked
@@ -44,8 +48,9 @@ class Checkpoint:
 RECORD = text(
     """
     INSERT INTO taskwidgets.checkpoints
-        (job_id, from_byte, to_byte, rows, crc32, to_block, rejected)
-    SELECT id, :start, :stop, :rows, :crc32, :to_block, :rejected FROM taskwidgets.jobs
+        (job_id, from_byte, to_byte, rows, crc32, to_block, rejected, file)
+    SELECT id, :start, :stop, :rows, :crc32, :to_block, :rejected, CAST(:file AS jsonb)
+    FROM taskwidgets.jobs
     WHERE id = :job_id AND epoch = :epoch AND state IN ('running', 'pausing')
     FOR SHARE
     """
@@ -63,11 +68,32 @@ def record(connection: Connection, claim: Claim, checkpoint: Checkpoint) -> bool
             "crc32": checkpoint.crc32,
             "to_block": checkpoint.to_block,
             "rejected": checkpoint.rejected,
+            "file": None if checkpoint.file is None else json.dumps(checkpoint.file),
             "job_id": claim.job_id,
             "epoch": claim.epoch,
         },
     )
     return done.rowcount == 1
+
+
+# What is looked at after the lock is of the time after it: that needs READ COMMITTED, whatever the
+# server's default is.
+WAIT_FOR_OTHERS = text(
+    """
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    SELECT pg_advisory_xact_lock(hashtextextended(:segment, 0))
+    """
+)
+
+
+def wait_for_others(connection: Connection, job_id: int, start: int) -> None:
+    """Have the segment that begins at ``start`` alone until the transaction ends, its first act.
+
+    Where a segment may be under way twice, the ledger's key does not keep the second one out:
+    checkpoints that follow each other are merged. The second waits here, and then asks whether it
+    `is_committed`.
+    """
+    connection.execute(WAIT_FOR_OTHERS, {"segment": f"taskwidgets {job_id} {start}"})
 
 
 def committed(connection: Connection, job_id: int) -> list[Checkpoint]:
@@ -80,6 +106,7 @@ def committed(connection: Connection, job_id: int) -> list[Checkpoint]:
             checkpoints.c.crc32,
             checkpoints.c.to_block,
             checkpoints.c.rejected,
+            checkpoints.c.file,
         )
         .where(checkpoints.c.job_id == job_id)
         .order_by(checkpoints.c.from_byte)
@@ -117,7 +144,8 @@ SUMMARY = text(
     """
     SELECT coalesce(sum(c.segments), 0)::bigint AS checkpoints, sum(c.rows)::bigint AS rows,
            sum(c.rejected)::bigint AS rejected,
-           sum(c.to_byte - c.from_byte)::bigint AS bytes, r.serial, r.progress
+           sum(coalesce((c.file ->> 'bytes')::bigint, c.to_byte - c.from_byte))::bigint AS bytes,
+           r.serial, r.progress
     FROM taskwidgets.jobs j
     LEFT JOIN taskwidgets.checkpoints c ON c.job_id = j.id AND c.at >= j.claimed_at
     LEFT JOIN taskwidgets.run_states r ON r.job_id = j.id AND r.at >= j.claimed_at

@@ -92,7 +92,9 @@ jobs = Table(
 # One row a committed segment: of bytes [from_byte, to_byte) of the file, `rows` records are loaded
 # and `rejected` ones are kept as rejects; crc32 tells whether the file still has these bytes there.
 # segments: how many it stands for, see merging.
-# For a download, to_block is the block of the table with which the next segment begins.
+# For a download, to_block is the block of the table with which the next segment begins. Of a
+# download into a folder, a segment is a part file, its positions are blocks of the table, and file
+# says which one counts: its name, bytes and sha256; such segments are never merged.
 checkpoints = Table(
     "checkpoints",
     metadata,
@@ -105,6 +107,7 @@ checkpoints = Table(
     Column("at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
     Column("rejected", BigInteger, nullable=False, server_default=text("0")),
     Column("segments", BigInteger, nullable=False, server_default=text("1")),
+    Column("file", JSONB(none_as_null=True)),
     CheckConstraint("from_byte >= 0 AND to_byte > from_byte", name="checkpoints_range"),
 )
 

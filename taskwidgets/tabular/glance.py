@@ -12,6 +12,7 @@ it is the last one, are its values found from the line ends, and compared with t
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 
 import numpy as np
@@ -36,6 +37,26 @@ _SIXES = np.uint64(0x0606060606060606)
 Bytes = npt.NDArray[np.uint8]
 Places = npt.NDArray[np.intp]
 Flags = npt.NDArray[np.bool_]
+
+
+class _Scratch(threading.local):
+    """Flags that a thread uses again and again: new memory costs more than what fills it.
+
+    Much more where memory goes back to the system at once, as in Dask's workers, which are started
+    with MALLOC_TRIM_THRESHOLD_.
+    """
+
+    def __init__(self) -> None:
+        self._flags = np.empty((4, 0), dtype=np.bool_)
+
+    def flags(self, number: int, size: int) -> Flags:
+        """So many, good until the thread asks for the same number again."""
+        if size > self._flags.shape[1]:
+            self._flags = np.empty((4, size), dtype=np.bool_)
+        return self._flags[number, :size]
+
+
+_scratch = _Scratch()
 
 
 class Glance:
@@ -95,7 +116,7 @@ class Glance:
             return True
         if b" " in text and self._has_blank_edge(block, starts):
             return True
-        if self._has_code(block, starts, text, array, at):
+        if self._has_code(block, starts, array, at):
             return True
         has_marks = self._has_whole and b"_" in text
         has_exponents = self._has_fractions and (b"e" in text or b"E" in text)
@@ -118,26 +139,29 @@ class Glance:
             return True
         for at in range(0, len(array), _BLOCK_BYTES):
             block = array[at : at + _BLOCK_BYTES + 3]
-            if self._has_code(block, block == _NEWLINE, block.tobytes(), array, at):
+            starts = _scratch.flags(3, len(block))
+            np.equal(block, _NEWLINE, out=starts)
+            if self._has_code(block, starts, array, at):
                 return True
         return False
 
-    def _has_code(self, block: Bytes, starts: Flags, text: bytes, array: Bytes, at: int) -> bool:
-        starts |= block == self._delimiter
-        if self._quote in text:
-            starts |= block == self._quote
-        zeros = block == _ZERO
+    def _has_code(self, block: Bytes, starts: Flags, array: Bytes, at: int) -> bool:
+        zeros, found = _scratch.flags(0, len(block)), _scratch.flags(1, len(block))
+        for mark in (self._delimiter, self._quote):
+            np.equal(block, mark, out=found)
+            starts |= found
+        np.equal(block, _ZERO, out=zeros)
         if self._wholes and self._has_negative_zero(block, starts, zeros, array, at):
             return True
         zeros[1:] &= starts[:-1]
         zeros[0] = False  # what stands before it was looked at with the block before
-        going_on = block >= _ZERO
-        if self._delimiter >= _ZERO:
-            going_on &= block != self._delimiter
-        zeros[:-1] &= going_on[1:]
-        if zeros[:-1].any():
+        places = np.flatnonzero(zeros[:-1])  # few: zeros alone, and those before a point
+        behind = block[places + 1]
+        if ((behind >= _ZERO) & (behind != self._delimiter)).any():
             return True
-        return b"+" in text and bool((starts[:-1] & (block[1:] == _PLUS)).any())
+        np.equal(block, _PLUS, out=found)
+        found[1:] &= starts[:-1]
+        return bool(found[1:].any())
 
     def _has_negative_zero(
         self, block: Bytes, starts: Flags, zeros: Flags, array: Bytes, at: int
@@ -146,7 +170,9 @@ class Glance:
 
         Among floats, that is a number which programs print.
         """
-        found = starts[:-2] & (block[1:-1] == _MINUS)
+        found = _scratch.flags(1, len(block))[:-2]
+        np.equal(block[1:-1], _MINUS, out=found)
+        found &= starts[:-2]
         found &= zeros[2:]
         if not found.any():
             return False

@@ -43,7 +43,7 @@ class Common:
     """
 
     def __init__(self, run: Run, plan: UploadPlan, lanes: Lanes | None = None) -> None:
-        self.pace = Pace(run.control, None if lanes is None else lanes.batch_bytes)
+        self.pace = Pace(run.control) if lanes is None else lanes.pace(run.control)
         self.lanes = lanes
         self.merger = Merger(run.job_id)
         self.buffers = threading.local()

@@ -14,7 +14,7 @@ __all__ = ["CopyIn"]
 
 # Bytes that the driver reads and sends at once: larger pieces give the loop's thread its turn
 # less often, smaller ones cost a call each. Measured flat between 64 KiB and 1 MiB.
-SEND_BYTES = 256 * 1024
+SEND_BYTES = 64 * 1024
 # COPY's text format takes none of these as its delimiter
 # (https://www.postgresql.org/docs/current/sql-copy.html).
 NOT_IN_TEXT = frozenset("\\.abcdefghijklmnopqrstuvwxyz0123456789")

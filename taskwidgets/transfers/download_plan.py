@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from sqlalchemy import Connection, text
 from taskwidgets.errors import OptionError
 from taskwidgets.runtime.store import JobSpec
 from taskwidgets.transfers.names import TableName
+from taskwidgets.transfers.part_formats import FORMATS, PARQUET, PARQUET_SETTINGS
 from taskwidgets.transfers.partial_file import check_target_path
 from taskwidgets.transfers.snapshot import SETTINGS, Witness
 from taskwidgets.transfers.sources import (
@@ -37,13 +38,14 @@ class DownloadOptions:
     """What the caller asked for, as far as it makes the job the one that it is."""
 
     source: str
-    path: str  # absolute
+    path: str  # absolute; a folder's ends in "/", and is a URL, without its secrets, with "://"
     if_exists: str = "fail"
     delimiter: str = ","
     null_value: str = ""
     header: bool = True
     quote_all: bool = False
     escape_formulas: bool = False
+    format: str | None = None  # of a folder's parts
 
     def __post_init__(self) -> None:
         if not isinstance(self.source, str) or not self.source.strip() or "\0" in self.source:
@@ -66,11 +68,37 @@ class DownloadOptions:
                 f"null_value={self.null_value!r} must not contain the delimiter, a quote or a "
                 "line ending"
             )
+        self._check_format()
+
+    def _check_format(self) -> None:
+        if self.format is None:
+            return
+        if self.format not in FORMATS:
+            known = ", ".join(f'"{one}"' for one in FORMATS)
+            raise OptionError(f"format must be one of {known}, not {self.format!r}")
+        if not self.path.endswith("/"):
+            raise OptionError(
+                "format= is that of a folder's parts, and a folder's path ends in /; a single "
+                "file is CSV, packed where its name ends in .gz or .zst"
+            )
+        if self.format == PARQUET:
+            for name in ("delimiter", "null_value", "header", "quote_all", "escape_formulas"):
+                if getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                    raise OptionError(f'{name}= is for CSV and makes no sense with "{PARQUET}"')
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether part files are made, not one file."""
+        return self.format is not None
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary for the store; as it ever was where one file is made."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     def key(self) -> str:
         """What says that two calls mean the same job: source, target and options."""
         return hashlib.sha256(
-            json.dumps({**asdict(self), "kind": KIND}, sort_keys=True).encode()
+            json.dumps({**self.to_json(), "kind": KIND}, sort_keys=True).encode()
         ).hexdigest()
 
 
@@ -81,7 +109,9 @@ class DownloadPlan:
     ``select`` reads the source; ``table`` is set where it can be read in ranges of blocks.
     ``columns``, ``types`` (their numbers in the catalog) and ``escaped`` go side by side.
     ``witness`` tells of the table in the first snapshot; ``materialized`` how many rows and blocks
-    the staging table has; ``published`` what the file was when it got its name.
+    the staging table has; ``published`` what the file was when it got its name. ``type_names``: as
+    Postgres writes them. ``folder``, where part files are made: the ``token`` in their names,
+    whether the address has a ``secret``, and how many ``parts`` there are.
     """
 
     path: Path
@@ -96,10 +126,12 @@ class DownloadPlan:
     witness: dict[str, Any] | None = None
     materialized: dict[str, int] | None = None
     published: dict[str, Any] | None = None
+    type_names: list[str] = field(default_factory=list)
+    folder: dict[str, Any] | None = None
 
     @property
     def is_replacing(self) -> bool:
-        """Whether an older file may be replaced."""
+        """Whether an older file, or folder, may be replaced."""
         return self.options.if_exists == "replace"
 
     @property
@@ -157,7 +189,7 @@ class DownloadPlan:
             "select": self.select,
             "table": None if self.table is None else [self.table.schema, self.table.table],
             "oid": self.oid,
-            "options": asdict(self.options),
+            "options": self.options.to_json(),
             "settings": self.settings,
             "columns": self.columns,
             "types": self.types,
@@ -165,6 +197,8 @@ class DownloadPlan:
             "witness": self.witness,
             "materialized": self.materialized,
             "published": self.published,
+            "type_names": self.type_names,
+            "folder": self.folder,
         }
 
     @classmethod
@@ -185,18 +219,24 @@ def harmless(text: str) -> str:
     return f"'{text}" if text[:1] and text[0] in FORMULA_BEGINS else text
 
 
-def make_plan(connection: Connection, options: DownloadOptions) -> JobSpec:
+def make_plan(
+    connection: Connection, options: DownloadOptions, folder: dict[str, Any] | None = None
+) -> JobSpec:
     """Look at source and target, and decide; nothing is created.
 
-    Runs in a transaction of its own, which it makes read-only for a query. Raises SourceError,
+    ``folder``: of the plan, where part files are made, in a place that was looked at before. Runs
+    in a transaction of its own, which it makes read-only for a query. Raises SourceError,
     RightsMissing, TargetError or OptionError.
     """
     path = Path(options.path)
-    check_target_path(path, replace=options.if_exists == "replace")
+    if not options.is_folder:
+        check_target_path(path, replace=options.if_exists == "replace")
     settings = {
         name: str(connection.scalar(text("SELECT current_setting(:name)"), {"name": name}))
         for name in SETTINGS
     }
+    if options.format == PARQUET:
+        settings |= PARQUET_SETTINGS
     table: TableName | None = None
     oid: int | None = None
     if is_query(options.source):
@@ -216,15 +256,18 @@ def make_plan(connection: Connection, options: DownloadOptions) -> JobSpec:
         oid=oid,
         options=options,
         settings=settings,
+        folder=folder,
         **described(output_columns(connection, select), options),
     )
+    if options.format == PARQUET:
+        _check_names(plan.columns)
     return JobSpec(
         key=options.key(),
         kind=KIND,
-        name=f"{title} → {path.name}",
+        name=f"{title} → {path.name}{'/' if options.is_folder else ''}",
         source=options.source,
-        target=str(path),
-        options=asdict(options),
+        target=options.path,
+        options=options.to_json(),
         plan=plan.to_json(),
     )
 
@@ -234,8 +277,21 @@ def described(columns: list[OutputColumn], options: DownloadOptions) -> dict[str
     return {
         "columns": [column.name for column in columns],
         "types": [column.type_oid for column in columns],
+        "type_names": [column.type_name for column in columns],
         "escaped": [options.escape_formulas and column.category in TEXTUAL for column in columns],
     }
+
+
+def _check_names(columns: list[str]) -> None:
+    """OptionError where a Parquet file cannot have such columns."""
+    if not columns:
+        raise OptionError("a Parquet file has one column at least")
+    twice = [name for place, name in enumerate(columns) if name in columns[:place]]
+    if twice:
+        raise OptionError(
+            f'two columns are called "{twice[0]}", and a Parquet file needs a name for each; give '
+            "them names in a query: SELECT ... AS name"
+        )
 
 
 def _short(query: str) -> str:

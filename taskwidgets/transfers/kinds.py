@@ -15,6 +15,7 @@ from taskwidgets.transfers import download_plan, tables, upload_options
 from taskwidgets.transfers.digest import file_sha256, joined_sha256
 from taskwidgets.transfers.download import Download
 from taskwidgets.transfers.download_plan import DownloadPlan
+from taskwidgets.transfers.folder_download import FolderDownload, folder_of
 from taskwidgets.transfers.many import sizes
 from taskwidgets.transfers.origins import materials
 from taskwidgets.transfers.origins.files import matching
@@ -122,19 +123,14 @@ class _Download:
     def work(
         self, store: PostgresJobStore, record: JobRecord, workers: int, cluster: Cluster | None
     ) -> Work:
-        return Download(store, DownloadPlan.from_json(record.spec.plan), record.id, workers)
+        plan = DownloadPlan.from_json(record.spec.plan)
+        if plan.options.is_folder:
+            return FolderDownload(store, plan, record.id, workers, cluster)
+        return Download(store, plan, record.id, workers)
 
     def standing(self, store: PostgresJobStore, record: JobRecord) -> str | None:
         plan = DownloadPlan.from_json(record.spec.plan)
-        assert plan.published is not None
-        try:
-            facts = plan.path.stat()
-        except OSError:
-            return None
-        if (facts.st_size, facts.st_mtime_ns) != (
-            plan.published["size"],
-            plan.published["mtime_ns"],
-        ):
+        if not self._target_stands(plan, record):
             return None
         done = f"already exported: job {record.id}"
         if plan.table is None or plan.oid is None:
@@ -142,6 +138,19 @@ class _Download:
             # not be replaced there is nothing else to do; where it may, the query is run again.
             return None if plan.is_replacing else f"{done}; the query was not run again"
         return done if self._table_unchanged(store, plan) else None
+
+    @staticmethod
+    def _target_stands(plan: DownloadPlan, record: JobRecord) -> bool:
+        """Whether the file, or the folder, is as the job left it."""
+        told = plan.published
+        assert told is not None
+        if plan.options.is_folder:
+            return folder_of(plan, record.id, record.spec.key).stands(told["sha256"])
+        try:
+            facts = plan.path.stat()
+        except OSError:
+            return False
+        return (facts.st_size, facts.st_mtime_ns) == (told["size"], told["mtime_ns"])
 
     @staticmethod
     def _table_unchanged(store: PostgresJobStore, plan: DownloadPlan) -> bool:

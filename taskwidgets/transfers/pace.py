@@ -6,11 +6,11 @@ import threading
 
 from taskwidgets.runtime.control import Control
 
-__all__ = ["LARGEST_BATCH", "Pace"]
+__all__ = ["LARGEST_BATCH", "SMALLEST_BATCH", "Pace"]
 
 LARGEST_BATCH = 8 << 20  # bytes; with larger ones COPY is not faster (benchmarks/bench.py)
 SMALLEST_BATCH = 64 << 10  # bytes
-BATCH_SECONDS = 0.08  # what a batch should take
+BATCH_SECONDS = 0.08
 # Towards the end batches become smaller, so that no worker is left alone with a large last one: a
 # batch is at most this share of what is left, but no smaller than this many bytes for that.
 LAST_SHARE = 0.25
@@ -20,11 +20,15 @@ RATED_SECONDS = 0.25  # of a limited rate, what one batch may use up: the bar mo
 
 
 class Pace:
-    """Learns from the batches done how many bytes fit into BATCH_SECONDS; shared by workers."""
+    """Learns from the batches done how many bytes fit into a time; shared by workers."""
 
-    def __init__(self, control: Control, largest: int | None = None) -> None:
+    def __init__(
+        self, control: Control, largest: int | None = None, seconds: float | None = None
+    ) -> None:
+        """``largest``: bytes of a batch at most; ``seconds``: what one should take."""
         self._control = control
-        self.largest = LARGEST_BATCH if largest is None else largest  # bytes
+        self.largest = LARGEST_BATCH if largest is None else largest
+        self._seconds = BATCH_SECONDS if seconds is None else seconds
         self._lock = threading.Lock()
         self._speed: float | None = None  # bytes per second and worker, smoothed
 
@@ -37,7 +41,7 @@ class Pace:
             size = min(size, max(LAST_BATCH, left * LAST_SHARE))
         with self._lock:
             if self._speed is not None:
-                size = min(size, self._speed * BATCH_SECONDS)
+                size = min(size, self._speed * self._seconds)
         rate = self._control.max_rate
         if rate is not None:
             size = min(size, rate * RATED_SECONDS)

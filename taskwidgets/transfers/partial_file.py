@@ -52,7 +52,9 @@ def _check(path: Path, *, replace: bool) -> None:
     if "\0" in str(path):
         raise ValueError("it has a NUL in it")
     if path.is_dir():
-        raise TargetError(f"{path} is a directory; name a file in it")
+        raise TargetError(
+            f"{path} is a directory; name a file in it, or end the path in / for a folder of files"
+        )
     if not folder.is_dir():
         what = "is not a directory" if folder.exists() else "does not exist"
         raise TargetError(f"the folder {folder} {what}; create it first")

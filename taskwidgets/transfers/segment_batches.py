@@ -160,7 +160,6 @@ class Segments(Generic[SegmentT]):
             staging=self._staging,
             segment=batch,
             merges=self._common.merger.is_due(),
-            keeps=lane.keeps,
         )
         outcome = lane.send(errand, in_file=self.is_in_file(batch))
         if outcome.kind == "fenced":
@@ -181,6 +180,8 @@ class Segments(Generic[SegmentT]):
             # fifth of the time. (LOCAL: behind a pooler, the session is soon somebody else's.)
             connection.execute(text("SET LOCAL synchronous_commit = off"))
             reach("before the rows")
+            if self._is_done_elsewhere(connection, batch):
+                return
             checkpoint = self._load_named(connection, batch)
             self._record(connection, checkpoint)
             self._common.merger.merge_if_due(connection)
@@ -200,6 +201,17 @@ class Segments(Generic[SegmentT]):
         if not checkpoints.record(connection, self._run.claim, placed):
             raise self._store.fenced(self._run.claim)
 
+    def _is_done_elsewhere(self, connection: Connection, batch: SegmentT) -> bool:
+        """Whether a worker of a cluster that was given up as lost has loaded the segment.
+
+        Until the transaction ends, none does.
+        """
+        if self._common.lanes is None:
+            return False
+        job_id, start = self._run.job_id, self._plan.base + batch.start
+        checkpoints.wait_for_others(connection, job_id, start)
+        return checkpoints.is_committed(connection, job_id, start)
+
     def _widen(self, connection: Connection, batch: SegmentT, found: Misfits) -> None:
         """Load the segment and widen what does not take it; or begin anew."""
         while True:
@@ -216,9 +228,10 @@ class Segments(Generic[SegmentT]):
             # This COMMIT waits for the disk, unlike those of other segments: what this process
             # knows of the plan must not be ahead of the server's, should that crash.
             with connection.begin():
+                is_done = self._is_done_elsewhere(connection, batch)
                 widening.apply(connection, self._staging)
                 checkpoint = None
-                if widening.exact:
+                if widening.exact and not is_done:
                     self.follow(widening.new)
                     checkpoint = self._load_named(connection, batch)
                 widening.record(connection, self._store, self._run)

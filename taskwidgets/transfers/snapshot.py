@@ -9,7 +9,8 @@ mixture. That is proven by counting:
 - each row of the table that is visible in N carries an inserting transaction (xmin) that precedes
   the oldest one that was still running at S. So it was committed before S, its subtransactions
   included, and since it is visible in N nobody had deleted it at S either: it was visible in S;
-- there are as many rows in the blocks before B as were written of them. So none is missing.
+- there are as many rows in the blocks before B as were written of them. So none is missing. (Of an
+  export into a folder, whose parts are written in any order: in the blocks of its parts.)
 
 The first point takes the oldest running transaction, not the list of running ones, since that list
 leaves subtransactions out: a row inserted under a savepoint of a transaction that was open across
@@ -118,10 +119,22 @@ class Witness:
 
 @dataclass(frozen=True)
 class Written:
-    """What an export has of a table: all ``rows`` of the blocks before ``blocks``."""
+    """What an export has of a table: all ``rows`` of the blocks before ``blocks``.
+
+    ``gaps``: ranges of blocks among them that it does not have.
+    """
 
     blocks: int
     rows: int
+    gaps: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def where(self) -> str:
+        """The condition for a row to be among them."""
+        parts = [f"ctid < '({self.blocks},0)'::tid"]
+        for start, stop in self.gaps:
+            parts.append(f"NOT (ctid >= '({start},0)'::tid AND ctid < '({stop},0)'::tid)")
+        return " AND ".join(parts)
 
 
 class Snapshot:
@@ -242,10 +255,10 @@ def verify(snapshot: Snapshot, table: TableName, then: Witness, written: Written
             # Ages are compared by 32 bits around the present, as xmin has no more.
             cursor.execute(
                 sql.SQL(
-                    "SELECT count(*), count(*) FILTER (WHERE ctid < {}::text::tid),"
+                    "SELECT count(*), count(*) FILTER (WHERE {}),"
                     " count(*) FILTER (WHERE age(xmin) <= age({}::text::xid)) FROM {}"
                 ).format(
-                    sql.Literal(f"({written.blocks},0)"),
+                    sql.SQL(written.where),
                     sql.Literal(str(then.oldest % (1 << 32))),
                     table.identifier,
                 )

@@ -76,7 +76,11 @@ ALL_NAMES = text(
     LIMIT 20000
     """
 )
-TYPE_CATEGORIES = text("SELECT oid::bigint, typcategory::text FROM pg_type WHERE oid = ANY (:oids)")
+TYPE_FACTS = text(
+    "SELECT oid::bigint, typcategory::text, format_type(oid, NULL) AS name FROM pg_type"
+    " WHERE oid = ANY (:oids)"
+)
+NUMERIC = 1700  # the type's number in the catalog
 
 # read_only_sql_transaction; what is no cursor's query; two states of a transaction that was ended.
 WRITES = frozenset({"25006", "42P11", "34000", "2D000"})
@@ -247,11 +251,15 @@ def _pointer(query: str, offset: int) -> str:
 
 @dataclass(frozen=True)
 class OutputColumn:
-    """A column of what a query returns; ``category``: of its type, one letter (pg_type)."""
+    """A column of what a query returns; ``category``: of its type, one letter (pg_type).
+
+    ``type_name``: as Postgres writes it, with the digits of a numeric where they are declared.
+    """
 
     name: str
     category: str
     type_oid: int
+    type_name: str = ""
 
 
 def output_columns(connection: Connection, select: sql.Composable) -> list[OutputColumn]:
@@ -263,9 +271,13 @@ def output_columns(connection: Connection, select: sql.Composable) -> list[Outpu
     finally:
         cursor.close()
     oids = [column.type_code for column in described]
-    found = connection.execute(TYPE_CATEGORIES, {"oids": oids})
-    categories: dict[int, str] = {row.oid: row.typcategory for row in found}
-    return [
-        OutputColumn(column.name, categories.get(column.type_code, "U"), column.type_code)
-        for column in described
-    ]
+    facts = {row.oid: row for row in connection.execute(TYPE_FACTS, {"oids": oids})}
+    found = []
+    for column in described:
+        kind = facts.get(column.type_code)
+        category, name = ("U", "") if kind is None else (kind.typcategory, kind.name)
+        if column.type_code == NUMERIC and column.internal_size != -1:  # its digits are declared
+            scale = column.scale - 2048 if column.scale > 1000 else column.scale  # 11 bits, signed
+            name = f"{name}({column.precision},{scale})"
+        found.append(OutputColumn(column.name, category, column.type_code, name))
+    return found

@@ -8,7 +8,7 @@ import pandas as pd
 
 from taskwidgets.cluster import Cluster
 from taskwidgets.errors import SourceChanged, SourceError
-from taskwidgets.runtime.control import Stopped, Wish
+from taskwidgets.runtime.control import Stopped
 from taskwidgets.runtime.failpoints import reach
 from taskwidgets.runtime.receipt import Receipt
 from taskwidgets.runtime.run import Run
@@ -24,7 +24,7 @@ from taskwidgets.transfers import tables
 from taskwidgets.transfers.common import Common
 from taskwidgets.transfers.crew import Crew, Session, lease_connections
 from taskwidgets.transfers.digest import FileDigest
-from taskwidgets.transfers.lanes import Lanes, most_lanes
+from taskwidgets.transfers.lanes import Lanes, most_lanes, threads_of
 from taskwidgets.transfers.lenient_batches import LenientSegments, check_share
 from taskwidgets.transfers.mending import check_source
 from taskwidgets.transfers.names import staging_name
@@ -35,8 +35,6 @@ from taskwidgets.transfers.upload_plan import UploadPlan
 from taskwidgets.transfers.widening import BegunAnew
 
 __all__ = ["Upload", "undo"]
-
-WORKER_LOOK = 0.5  # seconds between two looks whether a cluster has workers by now
 
 Gap = tuple[int, int | None]  # bytes; None: to the end, wherever that is
 
@@ -64,7 +62,9 @@ class Upload:
 
     def run(self, run: Run) -> Receipt:
         """Load what the ledger does not have yet, then switch."""
-        most = self._workers if self.cluster is None else self._threads(run, self.cluster)
+        most = self._workers
+        if self.cluster is not None:  # one for what is done here
+            most = threads_of(self.cluster, self._store.database, run) + 1
         lease = lease_connections(self._store.database, run, 1, most)
         try:
             return self._load_and_switch(run, lease.size)
@@ -73,36 +73,13 @@ class Upload:
             if self.cluster is not None:
                 self.cluster.close()
 
-    def _threads(self, run: Run, cluster: Cluster) -> int:
-        """How many segments a cluster's workers carry out at once; waits until it has some."""
-        found = [0]
-
-        def look() -> None:
-            found[0] = cluster.threads
-
-        said = False
-        while True:
-            self._store.database.patiently(
-                look, run.say, given_up=lambda: run.control.wish > Wish.NONE
-            )
-            if found[0]:
-                break
-            if not said:
-                run.say("waiting for a worker of the cluster")
-                said = True
-            run.control.wait_until(lambda: run.control.wish > Wish.NONE, WORKER_LOOK)
-            if run.control.wish > Wish.NONE:
-                raise Stopped(run.control.wish)
-        if said:
-            run.say("")
-        return found[0]
-
     def _common(self, run: Run, plan: UploadPlan, workers: int) -> tuple[Common, int]:
         """What the tasks of a load share, and how many workers its crew has."""
         if self.cluster is None:
             return Common(run, plan), workers
-        size = most_lanes(self.cluster.threads, workers)
-        return Common(run, plan, Lanes(self.cluster, self._store.database, run, size)), size
+        database = self._store.database
+        size = most_lanes(threads_of(self.cluster, database, run), workers)
+        return Common(run, plan, Lanes(self.cluster, database, run, size, workers)), size
 
     def _load_and_switch(self, run: Run, workers: int) -> Receipt:
         self._refresh(run)

@@ -146,6 +146,8 @@ class Panel:
         """Where the browser finds what a finished download has written."""
         if self._job.kind != "download" or self._job.state is not State.COMPLETED:
             return None
+        if self._job.target.endswith("/"):
+            return None  # a folder, which a browser does not save
         return download_link(Path(self._job.target))
 
     # ------------------------------------------------------------------ what is clicked

@@ -223,7 +223,7 @@ def test_names_stay_text(run, csv_file, look):
             UPLOAD,
             {"source", "table", "storage_options", "where", "workspace", "reading"},
         ),
-        (tw.download, DOWNLOAD, {"source", "path", "where", "workspace"}),
+        (tw.download, DOWNLOAD, {"source", "path", "storage_options", "where", "workspace"}),
         (tw.preview, PREVIEW, {"source"}),
         (tw.resume, RESUME, {"job_id", "where", "workspace"}),
     ],

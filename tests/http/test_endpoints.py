@@ -83,6 +83,17 @@ def test_a_download_is_started_paused_resumed_and_watched(
     assert sorted(path.name for path in (server.root / "out").iterdir()) == ["few.csv", "one.csv"]
 
 
+def test_a_folder_of_part_files_is_exported(server: JupyterServer) -> None:
+    """A path that ends in / is a folder below the root, whatever it looks like."""
+    for path in ("parts/", "s3:/bucket/"):
+        (server.root / path).parent.mkdir(exist_ok=True)
+        job = server.download("SELECT n FROM generate_series(1, 3) AS n", path, format="csv.gz")
+        done = server.wait_for(job["id"], "completed")
+        assert done["receipt"]["rows_loaded"] == 3
+        names = {one.name for one in (server.root / path).iterdir()}
+        assert names == {"_manifest.json", "part-00000.csv.gz"}
+
+
 def test_the_jobs_and_their_events_are_listed(server: JupyterServer, rows_file):
     """All jobs newest first, by state and by text; one job; what happened to it."""
     ids = [
@@ -200,6 +211,8 @@ BAD = [
     ("download/start", {"source": "DELETE FROM good", "path": "y.csv"}, 422, "source"),
     ("download/start", {"source": "SELECT 1", "path": "y.csv", "delimiter": ""}, 422, "delimiter"),
     ("download/start", {"source": "SELECT 1", "path": "y.csv", "header": 1}, 422, "header"),
+    ("download/start", {"source": "SELECT 1", "path": "y/", "format": "xml"}, 422, "format"),
+    ("download/start", {"source": "SELECT 1", "path": "y.csv", "format": "csv"}, 422, "format"),
     ("download/start", {"source": "SELECT 1", "path": "y.csv", "if_exists": "append"}, 422,
      "if_exists"),
     ("download/progress", None, 422, "job_id"),

@@ -222,7 +222,7 @@ def test_terminate_cleans_up_from_every_state(
         job_id = int(killed.line())
         killed.kill()
         wait_until(lambda: workspace._store.record(job_id).state == "interrupted")
-        job = workspace._handle(workspace._store.record(job_id), 1, None)
+        job = workspace.job(job_id)
         assert job.state == "interrupted"
     else:
         job = workspace.upload(

@@ -198,7 +198,7 @@ def test_terminated_between_link_and_completion_nothing_is_left(exports, look, m
     assert len(list(exports.folder.iterdir())) == 2
     wait_until(lambda: exports.workspace._store.record(job_id).state == "interrupted")
     store = exports.workspace._store
-    job = exports.workspace._handle(store.record(job_id), 1, None)
+    job = exports.workspace.job(job_id)
     job.terminate()
     job.join(None)
     assert job.state == "terminated"

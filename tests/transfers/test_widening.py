@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from taskwidgets import JobFailed
 from taskwidgets.runtime.failpoints import VARIABLE
 from taskwidgets.tabular import sample
-from taskwidgets.transfers import pace, reading, segment_batches
+from taskwidgets.transfers import loading, pace, reading
 
 ROWS = 600  # some ten segments
 KINDS = {
@@ -166,7 +166,7 @@ def test_each_step(small, workspace, csv_file, look, mode, kind, late, expected)
 )
 def test_far_into_a_large_file(small, monkeypatch, workspace, csv_file, look, late, expected):
     """Where only codes are looked for, they are found, and so is what COPY refuses."""
-    monkeypatch.setattr(segment_batches, "WELL_READ_BYTES", 0)
+    monkeypatch.setattr(loading, "WELL_READ_BYTES", 0)
     path, values = write(csv_file, "integer", {400: late})
     assert workspace.upload(path, "t").wait().rows_loaded == ROWS
     assert check(look, values) == expected

@@ -7,9 +7,11 @@ the same.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["find", "forget", "keep"]
+__all__ = ["find", "forget", "keep", "kept"]
 
 _kept: dict[str, Any] = {}
 _lock = threading.Lock()
@@ -31,3 +33,19 @@ def forget(key: str) -> None:
     """The job does not need it any more."""
     with _lock:
         _kept.pop(key, None)
+
+
+@contextmanager
+def kept(key: str, material: Any) -> Iterator[None]:
+    """Have it, unless it is None, from here on; not where the block fails, if it was new."""
+    if material is None:
+        yield
+        return
+    known = find(key) is not None
+    keep(key, material)
+    try:
+        yield
+    except BaseException:
+        if not known:  # else a job of this process may need it
+            forget(key)
+        raise
