@@ -1,8 +1,9 @@
 """How long the ledger takes: the real statements on a real server, one transaction a segment.
 
-A transaction here is that of a segment without its rows: the lock against a second copy, the look
-whether the segment is committed, the checkpoint under the job's epoch, each sixty-fourth time the
-merging, and the commit. Used by ledger_simulation.py, which says what for.
+A transaction here is that of a segment on a cluster's worker (transfers/remote.py) without its
+rows: the lock against a second copy, the looks whether the claim holds and whether the segment is
+committed, the checkpoint under the job's epoch, each sixty-fourth time the merging, and the commit.
+Used by ledger_simulation.py, which says what for.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ from taskwidgets.tabular.dialect import Dialect
 from taskwidgets.tabular.header import read_layout
 from taskwidgets.tabular.segments import SegmentReader
 from taskwidgets.transfers.digest import file_sha256
+from taskwidgets.transfers.remote import BEGIN, IS_CLAIMED
 
 SEGMENT = 8 << 20  # bytes
-LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
 CHANGE = text("UPDATE taskwidgets.jobs SET heartbeat_at = clock_timestamp() WHERE id = :job_id")
 CHANGE_INTERVAL = 0.1  # seconds
 PARTS = 40  # of a recorded distribution: each 2.5 % of the transactions
@@ -60,9 +61,11 @@ def transact(connection: Connection, claim: Claim, index: int) -> bool:
     """What a worker asks of the ledger for one segment; whether it was its turn to merge."""
     start = index * SEGMENT
     merges = index % MERGE_AFTER == MERGE_AFTER - 1
+    facts = {"job_id": claim.job_id, "epoch": claim.epoch, "beginnings": 0}
     with connection.begin():
-        connection.execute(text("SET LOCAL synchronous_commit = off"))
-        connection.execute(LOCK, {"name": f"{claim.job_id} {start}"})
+        connection.execute(BEGIN, {"name": "recorded"})
+        checkpoints.wait_for_others(connection, claim.job_id, start)
+        assert connection.scalar(IS_CLAIMED, facts)
         if checkpoints.is_committed(connection, claim.job_id, start):
             return False
         mark = Checkpoint(start, start + SEGMENT, rows=80_000, crc32=index)

@@ -21,11 +21,13 @@ import argparse
 import bisect
 import datetime
 import heapq
+import itertools
 import json
 import random
+import re
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,7 @@ LEVELS = (1, 2, 4, 8, 16, 32, 64, 128)  # workers at once, while recording
 SIZES = (64, 256, 1024, 4096, 16384)  # rows of a ledger, while recording
 WORKERS = (1, 10, 100, 1000)
 COPY = 70e6  # bytes a second and worker: 139 MB/s by two, on two cores
-KERNEL = 2e9  # bytes a second that one kernel cuts and hashes
+LANES, IN_FLIGHT = 64, 128 << 20  # segments at once, and their bytes, as transfers/lanes.py has it
 JITTER = 0.2  # segments take this much longer or shorter, so that they do not end in their order
 
 
@@ -56,6 +58,7 @@ class Latencies:
     merging: Mapping[int, Sequence[float]]
     merging_by_rows: Sequence[tuple[int, float]]
     reading_by_rows: Sequence[tuple[int, float]]
+    kernel: float = 2e9  # bytes a second that one kernel cuts and hashes, whichever is slower
 
     @classmethod
     def read(cls, told: Mapping[str, Any]) -> Latencies:
@@ -65,6 +68,7 @@ class Latencies:
             {int(level): values for level, values in told["merging_ms"].items()},
             [(int(rows), ms) for rows, ms in told["merging_by_rows_ms"]],
             [(int(rows), ms) for rows, ms in told["reading_by_rows_ms"]],
+            min(told["kernel_mb_per_second"].values()) * 1e6,
         )
 
     def draw(self, chance: random.Random, at_once: int, rows: int | None) -> float:
@@ -138,14 +142,14 @@ class Ledger:
 @dataclass(frozen=True)
 class Setting:
     """``copy``: seconds that a worker takes for a segment's rows; ``cut``: seconds that the kernel
-    does. ``connections``: how many workers may have one at once; None: all.
+    does. ``lanes``: how many segments are under way at once, by default one for each worker.
     """
 
     workers: int
     segments: int
     copy: float
     cut: float = 0.0
-    connections: int | None = None
+    lanes: int | None = None
     jitter: float = JITTER
 
 
@@ -160,70 +164,96 @@ class Outcome:
     most_rows: int
     rows: int
     most_at_once: int  # transactions of the ledger
-    connections: int
     resume: float  # seconds that a resume would take to read the ledger at its longest
-    took: list[float] = field(default_factory=list)  # seconds of each ledger's transaction
 
 
 def simulate(setting: Setting, latencies: Latencies, seed: int = 7) -> Outcome:
     """Play it through."""
-    chance = random.Random(seed)
-    ledger = Ledger()
-    lanes = min(setting.workers, setting.connections or setting.workers)
-    events: list[tuple[float, int, str, int, int, bool]] = []  # (time, order, what, worker, ...)
-    order = following = at_once = most_at_once = done = 0
-    free_at = now = copied = in_ledger = 0.0
-    took: list[float] = []
-    idle = deque(range(lanes))
+    return _Play(setting, latencies, random.Random(seed)).run()
 
-    def push(at: float, what: str, worker: int, index: int, merges: bool = False) -> None:
-        nonlocal order
-        order += 1
-        heapq.heappush(events, (at, order, what, worker, index, merges))
 
-    def hand_out(worker: int) -> None:
-        nonlocal following, free_at, copied
-        if following == setting.segments:
-            return
-        free_at = max(free_at, now) + setting.cut
-        copy = setting.copy * (1 + setting.jitter * (2 * chance.random() - 1))
-        copied += copy
-        push(free_at + copy, "copied", worker, following)
-        following += 1
+class _Play:
+    """One run: what is due when, and what each event brings about."""
 
-    while idle:
-        hand_out(idle.popleft())
-    while events:
-        now, _, what, worker, index, merges = heapq.heappop(events)
-        if what == "copied":
-            at_once += 1
-            most_at_once = max(most_at_once, at_once)
-            merges = ledger.is_due()
-            seconds = latencies.draw(chance, at_once, len(ledger) if merges else None)
-            took.append(seconds)
-            in_ledger += seconds
-            push(now + seconds, "recorded", worker, index, merges)
-            continue
-        at_once -= 1
-        done += 1
-        ledger.record(index)
+    def __init__(self, setting: Setting, latencies: Latencies, chance: random.Random) -> None:
+        self._setting, self._latencies, self._chance = setting, latencies, chance
+        self._lanes = setting.lanes or setting.workers
+        self._ledger = Ledger()
+        self._due: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._numbers = itertools.count()  # of events, so that those of one moment keep their order
+        self._now = self._copied = self._in_ledger = 0.0
+        self._following = self._in_flight = self._done = 0
+        self._at_once = self._most_at_once = 0
+        self._cutting = False
+        self._idle = setting.workers
+        self._ready: deque[int] = deque()  # segments that no worker has begun with
+
+    def run(self) -> Outcome:
+        self._cut()
+        while self._due:
+            self._now, _, what, given = heapq.heappop(self._due)
+            what(*given)
+        setting, ledger = self._setting, self._ledger
+        assert self._done == setting.segments
+        of_all = self._now * setting.workers
+        return Outcome(
+            seconds=self._now,
+            rate=self._done / self._now,
+            waiting=1 - self._copied / of_all,
+            ledger=self._in_ledger / of_all,
+            most_rows=ledger.most,
+            rows=len(ledger),
+            most_at_once=self._most_at_once,
+            resume=self._latencies.reading(ledger.most),
+        )
+
+    def _after(self, seconds: float, what: Callable[..., None], *given: Any) -> None:
+        event = (self._now + seconds, next(self._numbers), what, given)
+        heapq.heappush(self._due, event)
+
+    def _cut(self) -> None:
+        """The kernel begins with the next segment, if it may."""
+        left = self._following < self._setting.segments
+        if left and not self._cutting and self._in_flight < self._lanes:
+            self._cutting = True
+            self._in_flight += 1
+            self._after(self._setting.cut, self._is_cut, self._following)
+            self._following += 1
+
+    def _is_cut(self, index: int) -> None:
+        self._cutting = False
+        self._ready.append(index)
+        self._copy()
+        self._cut()
+
+    def _copy(self) -> None:
+        """A worker begins with a segment, if there are both."""
+        if self._idle and self._ready:
+            self._idle -= 1
+            jitter = self._setting.jitter * (2 * self._chance.random() - 1)
+            seconds = self._setting.copy * (1 + jitter)
+            self._copied += seconds
+            self._after(seconds, self._is_copied, self._ready.popleft())
+
+    def _is_copied(self, index: int) -> None:
+        self._at_once += 1
+        self._most_at_once = max(self._most_at_once, self._at_once)
+        merges = self._ledger.is_due()
+        rows = len(self._ledger) if merges else None
+        seconds = self._latencies.draw(self._chance, self._at_once, rows)
+        self._in_ledger += seconds
+        self._after(seconds, self._is_recorded, index, merges)
+
+    def _is_recorded(self, index: int, merges: bool) -> None:
+        self._at_once -= 1
+        self._in_flight -= 1
+        self._done += 1
+        self._ledger.record(index)
         if merges:
-            ledger.merge()
-        hand_out(worker)
-    assert done == setting.segments
-    time_of_all = now * setting.workers
-    return Outcome(
-        seconds=now,
-        rate=done / now,
-        waiting=1 - copied / time_of_all,
-        ledger=in_ledger / time_of_all,
-        most_rows=ledger.most,
-        rows=len(ledger),
-        most_at_once=most_at_once,
-        connections=lanes,
-        resume=latencies.reading(ledger.most),
-        took=took,
-    )
+            self._ledger.merge()
+        self._idle += 1
+        self._copy()
+        self._cut()
 
 
 # ------------------------------------------------------------------------------ recording
@@ -277,38 +307,44 @@ def compare(latencies: Latencies, workers: int = 8) -> list[tuple[float, float, 
 # ------------------------------------------------------------------------------ the table
 
 COLUMNS = (
-    "workers", "segment", "kernel", "segments a second", "GB/s", "in the ledger",
-    "waiting in all", "ledger's rows, at most", "at once", "resume reads it in",
+    "what", "workers", "segments at once", "a second", "GB/s", "in the ledger", "waiting in all",
+    "ledger's rows", "ledger at once", "a resume reads it in",
 )  # fmt: skip
 
 
 def table(latencies: Latencies) -> list[list[str]]:
     """One line for each setting."""
     lines = []
-    for size in (8 << 20, 64 << 20):
-        for is_cutting in (True, False):
-            for workers in WORKERS:
-                setting = Setting(
-                    workers,
-                    segments=max(2000, 30 * workers),
-                    copy=size / COPY,
-                    cut=size / KERNEL if is_cutting else 0.0,
-                )
-                one = simulate(setting, latencies)
-                lines.append(
-                    [
-                        f"{workers:,}",
-                        f"{size >> 20} MiB",
-                        "2 GB/s" if is_cutting else "none",
-                        f"{one.rate:,.1f}",
-                        f"{one.rate * size / 1e9:,.2f}",
-                        f"{one.ledger:.1%}",
-                        f"{one.waiting:.1%}",
-                        f"{one.most_rows:,}",
-                        f"{one.most_at_once:,}",
-                        f"{one.resume * 1000:,.1f} ms",
-                    ]
-                )
+    for what, most, size in (
+        ("as it is", LANES, None),
+        ("no kernel, 8 MiB", None, 8 << 20),
+        ("no kernel, 64 MiB", None, 64 << 20),
+    ):
+        for workers in WORKERS:
+            lanes = min(2 * workers, most) if most else workers
+            bytes_each = size or min(8 << 20, IN_FLIGHT // lanes)
+            setting = Setting(
+                workers,
+                segments=max(2000, 30 * workers),
+                copy=bytes_each / COPY,
+                cut=0.0 if size else bytes_each / latencies.kernel,
+                lanes=lanes,
+            )
+            one = simulate(setting, latencies)
+            lines.append(
+                [
+                    what,
+                    f"{workers:,}",
+                    f"{lanes:,} of {bytes_each >> 20} MiB",
+                    f"{one.rate:,.0f}",
+                    f"{one.rate * bytes_each / 1e9:,.2f}",
+                    f"{one.ledger:.1%}",
+                    f"{one.waiting:.1%}",
+                    f"{one.most_rows:,}",
+                    f"{one.most_at_once:,}",
+                    f"{one.resume * 1000:,.1f} ms",
+                ]
+            )
     return lines
 
 
@@ -351,8 +387,6 @@ def main() -> None:
 
 def _narrow(lines: str) -> str:
     """JSON with each list of numbers on one line."""
-    import re
-
     return re.sub(
         r"\[\s+([^\[\]{}]*?)\s+\]",
         lambda found: "[" + " ".join(found[1].split()) + "]",

@@ -90,7 +90,7 @@ class ClusterPool:
 
     def _look(self) -> None:
         try:
-            self._lanes = self._cluster.threads
+            self._lanes = self._cluster.count_threads(self._end.is_set)
         except ClusterUnreachable:
             return  # whoever sends finds out
 
@@ -104,7 +104,10 @@ class ClusterPool:
                     error.add_note("it cannot be sent")
                     errand.answer.set_result(Done([], 0, 0.0, error))
                     return
-            sent = self._cluster.submit(self._name, compute_parcel, self._function, errand.packed)
+            sent = self._cluster.submit(
+                self._name, compute_parcel, self._function, errand.packed,
+                given_up=self._end.is_set,
+            )  # fmt: skip
         except ClusterUnreachable as error:
             self._wait_for_cluster(errand, error)
         except Exception as error:  # noqa: BLE001 - raised in the loop of the function
