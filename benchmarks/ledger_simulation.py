@@ -350,13 +350,26 @@ def table(latencies: Latencies) -> list[list[str]]:
 
 def as_markdown(lines: Sequence[Sequence[str]]) -> str:
     """The table for the docs page."""
-    rows = [COLUMNS, tuple("---:" for _ in COLUMNS), *lines]
+    rows = [COLUMNS, ("---", *("---:" for _ in COLUMNS[1:])), *lines]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def write(markdown: str) -> None:
-    """Put the table between its two marks in the docs page."""
-    begin, end = "<!-- simulated -->", "<!-- end of simulated -->"
+def recorded(told: Mapping[str, Any]) -> str:
+    """The page's table of what was recorded."""
+    lines = [
+        "| workers at once | transactions a second | half of them within | 95 % within |",
+        "|---:|---:|---:|---:|",
+    ]
+    for level, rate in told["rate_per_second"].items():
+        values = told["plain_ms"][level]
+        half, most = values[len(values) // 2], values[round((len(values) - 1) * 0.95)]
+        lines.append(f"| {level} | {rate:,} | {half:.1f} ms | {most:.1f} ms |")
+    return "\n".join(lines)
+
+
+def write(name: str, markdown: str) -> None:
+    """Put it between its two marks in the docs page."""
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     page = PAGE.read_text(encoding="utf-8")
     head, _, rest = page.partition(begin)
     _, _, tail = rest.partition(end)
@@ -374,15 +387,17 @@ def main() -> None:
         lines = json.dumps(record(given.quick), indent=1)
         LATENCIES.write_text(_narrow(lines) + "\n", encoding="utf-8")
         return
-    latencies = Latencies.read(json.loads(LATENCIES.read_text(encoding="utf-8")))
+    told = json.loads(LATENCIES.read_text(encoding="utf-8"))
+    latencies = Latencies.read(told)
     if given.what == "compare":
-        for copy, told, played in compare(latencies):
-            print(f"copy {copy * 1000:.0f} ms: real {told:,.0f}/s, simulated {played:,.0f}/s")
+        for copy, real_one, played in compare(latencies):
+            print(f"copy {copy * 1000:.0f} ms: real {real_one:,.0f}/s, simulated {played:,.0f}/s")
         return
     markdown = as_markdown(table(latencies))
     print(markdown)
     if given.write:
-        write(markdown)
+        write("simulated", markdown)
+        write("recorded", recorded(told))
 
 
 def _narrow(lines: str) -> str:

@@ -60,5 +60,6 @@ def test_the_page_has_what_the_recorded_latencies_give():
     table = simulation.as_markdown(simulation.table(Latencies.read(told)))
     page = simulation.PAGE.read_text(encoding="utf-8")
     assert table in page
+    assert simulation.recorded(told) in page
     assert told["machine"] in page
     assert told["date"] in page

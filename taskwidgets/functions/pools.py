@@ -111,5 +111,5 @@ class LoopPool:
         """See Pool; each task is cancelled at the await that it is in."""
         with self._lock:
             sent = list(self._sent)
-        for answer in sent:
+        for answer in sent if not self._loop.is_closed() else ():
             answer.cancel()

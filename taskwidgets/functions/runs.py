@@ -231,7 +231,7 @@ class AsyncRun(Session):
                         await asyncio.sleep(0)
                         held_since = clock()
         finally:
-            mapping.close()
+            self._end(mapping)
         if place is not None and (saved != done or done == 0):
             await self._save(self._reached(place, done, items))
         self._stop_if_asked()
@@ -419,7 +419,7 @@ class PlainRun(Session):
                         self._stop_if_asked()
                         saved, saved_at = done, clock()
         finally:
-            mapping.close()
+            self._end(mapping)
         if place is not None and (saved != done or done == 0):
             self._save(self._reached(place, done, items))
         self._stop_if_asked()

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sized
 from concurrent.futures import Future
+from contextlib import suppress
 from types import CodeType
 from typing import Any
 
@@ -194,6 +195,11 @@ class Session:
         self._mappings.append(mapping)
         return mapping
 
+    def _end(self, mapping: Mapping) -> None:
+        mapping.close()
+        with suppress(ValueError):  # ended before
+            self._mappings.remove(mapping)
+
     def _pool(
         self,
         function: Callable[[Any], Any],
@@ -241,8 +247,8 @@ class Session:
     def close(self) -> None:
         """End what the function's loops have computed ahead; waits for a cluster's goodbye."""
         self._closed = True
-        for mapping in self._mappings:
-            mapping.close()
+        for mapping in list(self._mappings):
+            self._end(mapping)
         for cluster in self._clusters.values():
             cluster.close()
 
