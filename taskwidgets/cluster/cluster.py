@@ -110,20 +110,30 @@ class Cluster:
         return answer
 
     def submit(
-        self, name: str, function: Callable[..., ResultT], *args: Any
+        self,
+        name: str,
+        function: Callable[..., ResultT],
+        *args: Any,
+        given_up: Callable[[], bool] = lambda: False,
     ) -> concurrent.futures.Future[ResultT]:
-        """The same, for whoever does not wait: the answer as a future; returns soon.
+        """The same, for whoever does not wait: the answer as a future.
 
-        Raises ClusterUnreachable where nobody is there to be asked. The future's is that of a call;
-        its ``__cause__`` is Dask's own error. One that is cancelled gives the call up.
+        ``given_up`` ends the wait for a scheduler that does not answer; then, and where there is
+        none, ClusterUnreachable is raised. The future's has Dask's own error as its ``__cause__``.
+        One that is cancelled gives the call up.
         """
-        client = self._connected(lambda: False)
-        who = object()
-        future = client.submit(
+        who, call = object(), _Call()
+        client = self._connected(given_up)
+        call.future = future = client.submit(
             function, *args, key=f"{name}-{uuid.uuid4().hex[:12]}", pure=False, fifo_timeout=0
         )
         with self._lock:
-            self._calls[who] = _Call(future)
+            self._calls[who] = call
+
+        def over() -> None:
+            with self._lock:
+                self._calls.pop(who, None)
+            future.release()
 
         async def wait() -> ResultT:
             try:
@@ -135,9 +145,7 @@ class Cluster:
                     raise
                 raise ClusterUnreachable(f"{self!r} gave no answer: {_words(error)}") from error
             finally:
-                with self._lock:
-                    self._calls.pop(who, None)
-                future.release()
+                over()
             return answer
 
         waiting = wait()
@@ -145,6 +153,7 @@ class Cluster:
             return asyncio.run_coroutine_threadsafe(waiting, client.loop.asyncio_loop)
         except RuntimeError as error:  # its loop was closed just now
             waiting.close()
+            over()
             raise ClusterUnreachable(f"{self!r} gave no answer: {_words(error)}") from error
 
     def cancel(self, who: object) -> None:

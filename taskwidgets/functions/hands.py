@@ -37,8 +37,12 @@ class Hands:
 
     def close(self) -> None:
         """Wait until all is done, and end the thread."""
-        self._asked.put(None)
+        self.finish()
         self._thread.join()
+
+    def finish(self) -> None:
+        """End the thread once all is done; returns at once."""
+        self._asked.put(None)
 
     def _live(self) -> None:
         while (asked := self._asked.get()) is not None:

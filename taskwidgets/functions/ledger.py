@@ -106,7 +106,7 @@ class Ledger:
             with self._store.in_transaction() as connection:
                 self._known = run_states.latest(connection, self._run.job_id)
 
-        self._patiently(act)
+        self.patiently(act)
         progress = self._known.progress
         self._run.meter.set(
             done=progress.done, rows=progress.done, total=progress.total, unit=progress.unit
@@ -135,7 +135,7 @@ class Ledger:
                     if written.rowcount != 1:
                         raise self._store.fenced(self._run.claim)
 
-            self._patiently(act)
+            self.patiently(act)
             self._took(following)
 
     # ------------------------------------------------------------------ with the user's rows
@@ -172,7 +172,7 @@ class Ledger:
             if not self._take():
                 return None
             try:
-                self._patiently(act)
+                self.patiently(act)
             except BaseException:
                 self.close()
                 raise
@@ -306,9 +306,10 @@ class Ledger:
         return run_states.latest(connection, self._run.job_id).serial
 
     def _surely_arrived(self, serial: int) -> bool:
-        return bool(self._patiently(lambda: self._arrived(serial)))
+        return bool(self.patiently(lambda: self._arrived(serial)))
 
-    def _patiently(self, act: Any) -> object:
+    def patiently(self, act: Any) -> object:
+        """Do something, again while the database or a cluster is away, as long as that may be."""
         return self._database.patiently(act, self._run.say, given_up=self._given_up)
 
     def _given_up(self) -> bool:

@@ -9,6 +9,7 @@ import time
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
+    Awaitable,
     Callable,
     Iterable,
     Iterator,
@@ -22,11 +23,13 @@ from psycopg2.extensions import connection as PsycopgConnection  # noqa: N812 - 
 from taskwidgets.errors import OptionError
 from taskwidgets.functions.ledger import Change
 from taskwidgets.functions.session import (
+    RESULT_INTERVAL,
     SAVE_INTERVAL,
     SKIPPED_AT_ONCE,
     YIELD_INTERVAL,
     Session,
 )
+from taskwidgets.functions.sources import AsyncSource, PlainSource, Source
 from taskwidgets.runtime.control import Wish
 
 __all__ = ["AsyncRun", "PlainRun", "Told"]
@@ -134,6 +137,102 @@ class AsyncRun(Session):
                 await asyncio.sleep(0)
                 held_since = clock()
         if saved != done or done == 0:
+            await self._save(self._reached(place, done, items))
+        self._stop_if_asked()
+
+    def map(
+        self,
+        function: Callable[[ItemT], ResultT] | Callable[[ItemT], Awaitable[ResultT]],
+        items: Iterable[ItemT] | AsyncIterable[ItemT],
+        *,
+        client: Any = None,
+        save_every: int | None = None,
+        name: str | None = None,
+        start: int | None = None,
+        ahead: int | None = None,
+    ) -> AsyncIterator[ResultT]:
+        """``async for result in run.map(function, items, client=client)``: computed ahead.
+
+        The results of ``function(item)`` come in the order of the items. An item is done when the
+        loop's body came round with its result; ``save_every`` and ``name`` are those of track().
+        What was computed ahead when the job was paused or the kernel was killed is computed again,
+        so the function should do nothing but compute: what is to happen once belongs into the
+        loop's body.
+
+        ``client``: a ``distributed.Client``, or a scheduler's address; its workers compute, and the
+        items are sent to them in slices of about half a second. Without it, some threads of this
+        process do, or for an async function its loop. ``ahead``: how many slices may be under way
+        or wait for the loop; by default twice as many as are computed at once. No more is taken
+        from ``items`` ahead of that, by a thread if they are not asynchronous.
+
+        ``start``: the number of the first item, for a loop whose place the function itself keeps,
+        by ``run.checkpoint()`` in the same ``run.transaction()`` as its rows, so that each is
+        written once; then no other place is kept.
+
+        Raises what the function raised, with a note that has the item's number, once all results
+        before it are through; ClusterUnreachable when the cluster stays away.
+        """
+        place = self._place(name, "run.map") if start is None else None
+        return self._map(function, items, client, save_every, place, start, ahead)
+
+    async def _map(
+        self,
+        function: Callable[[ItemT], Any],
+        items: Iterable[ItemT] | AsyncIterable[ItemT],
+        client: Any,
+        save_every: int | None,
+        place: str | None,
+        start: int | None,
+        ahead: int | None,
+    ) -> AsyncIterator[Any]:
+        loop = asyncio.get_running_loop()
+        open_pool = self._pool(function, client, ahead, loop)
+        source: Source
+        if isinstance(items, AsyncIterable):
+            source = AsyncSource(items, loop)
+        elif isinstance(items, Iterable):
+            source = PlainSource(items, f"job {self.job_id} items")
+        else:
+            raise OptionError(f"run.map(): {items!r} cannot be looped over")
+        done = saved = self._map_from(place, items, save_every, start)
+        limit, seconds = (NEVER, SAVE_INTERVAL) if save_every is None else (save_every, 1e9)
+        clock, control = time.monotonic, self._control
+        self._stop_if_asked()
+        mapping = self._mapping(source, items, open_pool, done, ahead)
+        saved_at = held_since = clock()
+        try:
+            while True:
+                answer = asyncio.wrap_future(mapping.take())
+                while not answer.done() and not self._asked_to_stop():
+                    await asyncio.wait([answer], timeout=RESULT_INTERVAL)
+                    held_since = clock()
+                if not answer.done() or answer.exception() or self._asked_to_stop():
+                    if place is not None and saved != done:
+                        await self._save(self._reached(place, done, items))
+                    self._stop_if_asked()
+                    saved = done
+                results = answer.result()
+                if results is None:
+                    break
+                for result in results:
+                    yield result
+                    done += 1
+                    now = clock()
+                    if (
+                        done - saved >= limit
+                        or now - saved_at >= seconds
+                        or control.wish is not Wish.NONE
+                    ):
+                        if place is not None:
+                            await self._save(self._reached(place, done, items))
+                        self._stop_if_asked()
+                        saved, saved_at = done, clock()
+                    if now - held_since > YIELD_INTERVAL:
+                        await asyncio.sleep(0)
+                        held_since = clock()
+        finally:
+            self._end(mapping)
+        if place is not None and (saved != done or done == 0):
             await self._save(self._reached(place, done, items))
         self._stop_if_asked()
 
@@ -251,6 +350,77 @@ class PlainRun(Session):
                 self._stop_if_asked()
                 saved, saved_at = done, clock()
         if saved != done or done == 0:
+            self._save(self._reached(place, done, items))
+        self._stop_if_asked()
+
+    def map(
+        self,
+        function: Callable[[ItemT], ResultT],
+        items: Iterable[ItemT],
+        *,
+        client: Any = None,
+        save_every: int | None = None,
+        name: str | None = None,
+        start: int | None = None,
+        ahead: int | None = None,
+    ) -> Iterator[ResultT]:
+        """``for result in run.map(function, items, client=client)``; see AsyncRun.map."""
+        place = self._place(name, "run.map") if start is None else None
+        return self._map(function, items, client, save_every, place, start, ahead)
+
+    def _map(
+        self,
+        function: Callable[[ItemT], ResultT],
+        items: Iterable[ItemT],
+        client: Any,
+        save_every: int | None,
+        place: str | None,
+        start: int | None,
+        ahead: int | None,
+    ) -> Iterator[ResultT]:
+        open_pool = self._pool(function, client, ahead)
+        if not isinstance(items, Iterable):
+            raise OptionError(f"run.map(): {items!r} cannot be looped over by a plain function")
+        done = saved = self._map_from(place, items, save_every, start)
+        limit, seconds = (NEVER, SAVE_INTERVAL) if save_every is None else (save_every, 1e9)
+        clock, control = time.monotonic, self._control
+        self._stop_if_asked()
+        mapping = self._mapping(
+            PlainSource(items, f"job {self.job_id} items"), items, open_pool, done, ahead
+        )
+        saved_at = clock()
+        try:
+            while True:
+                answer = mapping.take()
+                answer.add_done_callback(lambda _: control.wake())
+                while not answer.done() and not self._asked_to_stop():
+                    control.wait_until(
+                        lambda: answer.done() or control.wish is not Wish.NONE,  # noqa: B023
+                        RESULT_INTERVAL,
+                    )
+                if not answer.done() or answer.exception() or self._asked_to_stop():
+                    if place is not None and saved != done:
+                        self._save(self._reached(place, done, items))
+                    self._stop_if_asked()
+                    saved = done
+                results = answer.result()
+                if results is None:
+                    break
+                for result in results:
+                    yield result
+                    done += 1
+                    if (
+                        done - saved >= limit
+                        or clock() - saved_at >= seconds
+                        or control.wish is not Wish.NONE
+                    ):
+                        if place is not None:
+                            self._save(self._reached(place, done, items))
+                        self._stop_if_asked()
+                        saved, saved_at = done, clock()
+        finally:
+            self._end(mapping)
+        if place is not None and (saved != done or done == 0):
             self._save(self._reached(place, done, items))
         self._stop_if_asked()
 

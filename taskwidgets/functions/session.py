@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import json
 import logging
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Sized
 from concurrent.futures import Future
+from contextlib import suppress
 from types import CodeType
 from typing import Any
 
+from taskwidgets.cluster import Cluster, Scheduler, as_scheduler
 from taskwidgets.errors import OptionError, TaskwidgetsError
 from taskwidgets.functions.hands import Hands
 from taskwidgets.functions.ledger import Change, Ledger
+from taskwidgets.functions.mapping import Mapping
+from taskwidgets.functions.pools import LoopPool, Pool, ThreadPool
+from taskwidgets.functions.sources import Source
 from taskwidgets.functions.values import json_text
 from taskwidgets.runtime.control import Wish
 from taskwidgets.runtime.run import Run
@@ -27,6 +35,9 @@ log = logging.getLogger("taskwidgets")
 SAVE_INTERVAL = 1.0  # seconds between two checkpoints of run.track(), where no number is given
 YIELD_INTERVAL = 0.005  # seconds that run.track() holds the loop; a step may take 10 ms at most
 SAY_INTERVAL = 0.125  # seconds between two words for the views, as they are told eight a second
+RESULT_INTERVAL = 0.05  # seconds between two looks for a pause, while a result is waited for
+AT_ONCE_ON_LOOP = 8  # slices of an async function, whose calls mostly wait
+MOST_THREADS = 4  # of this process, to compute in; as many as a transfer has
 SKIPPED_AT_ONCE = 10_000  # items passed over on resume before the loop has its turn; under 1 ms
 
 
@@ -34,9 +45,18 @@ class Session:
     """What the function is given as ``run`` rests on; one for each attempt.
 
     ``stops``: whether wishes end the function here; not in on_terminate, which runs for one.
+    ``employs``: hears of a cluster that is used.
     """
 
-    def __init__(self, run: Run, ledger: Ledger, hands: Hands, *, stops: bool = True) -> None:
+    def __init__(
+        self,
+        run: Run,
+        ledger: Ledger,
+        hands: Hands,
+        *,
+        stops: bool = True,
+        employs: Callable[[Cluster], object] = lambda cluster: None,
+    ) -> None:
         self._run = run
         self._ledger = ledger
         self._hands = hands
@@ -46,6 +66,10 @@ class Session:
         self._sites: set[tuple[CodeType, int]] = set()
         self._names: set[str] = set()
         self._said_at = 0.0
+        self._mappings: list[Mapping] = []
+        self._clusters: dict[Scheduler, Cluster] = {}
+        self._employs = employs
+        self._closed = False
         self._threads: set[Future[Any]] = set()
         self._threads_lock = threading.Lock()
         self.told = False  # a wish has ended the function at a safe point
@@ -113,22 +137,22 @@ class Session:
         self._block = Change()
         return self._block
 
-    def _place(self, name: str | None, depth: int = 2) -> str:
+    def _place(self, name: str | None, call: str = "run.track") -> str:
         """What a loop's place is kept under: its name, or its number in order of the calls."""
         if name is not None:
             if name in self._names:
                 raise OptionError(
-                    f"run.track(): the name {name!r} is another loop's already; each loop, and "
+                    f"{call}(): the name {name!r} is another loop's already; each loop, and "
                     "each time that it is come to, needs one of its own"
                 )
             self._names.add(name)
             return f"={name}"
-        frame = sys._getframe(depth)
+        frame = sys._getframe(2)
         site = (frame.f_code, frame.f_lasti)
         if site in self._sites:
             raise OptionError(
-                "run.track() came to the same line a second time, and could not tell the two loops "
-                'apart after a resume; give each a name of its own: run.track(items, name="...")'
+                f"{call}() came to the same line a second time, and could not tell the two loops "
+                f'apart after a resume; give each a name of its own: {call}(..., name="...")'
             )
         self._sites.add(site)
         return str(len(self._sites))
@@ -142,6 +166,91 @@ class Session:
         done = self._ledger.known.places.get(place, 0)
         self._run.meter.reach(done, self._total(items), self._ledger.known.progress.unit)
         return done
+
+    def _map_from(
+        self, place: str | None, items: Any, save_every: int | None, start: int | None
+    ) -> int:
+        """Where a loop of run.map() begins: where it was, or where the function itself says."""
+        if place is not None:
+            return self._started(place, items, save_every)
+        if isinstance(start, bool) or not isinstance(start, int) or start < 0:
+            raise OptionError(f"start must be a whole number from 0 on, not {start!r}")
+        if save_every is not None:
+            raise OptionError(
+                "start and save_every exclude each other: with start, no place is kept"
+            )
+        return start
+
+    def _mapping(
+        self,
+        source: Source,
+        items: Any,
+        open_pool: Callable[[], Pool],
+        skip: int,
+        ahead: int | None,
+    ) -> Mapping:
+        mapping = Mapping(
+            source, items, open_pool, skip=skip, ahead=ahead, name=f"job {self.job_id}"
+        )
+        self._mappings.append(mapping)
+        return mapping
+
+    def _end(self, mapping: Mapping) -> None:
+        mapping.close()
+        with suppress(ValueError):  # ended before
+            self._mappings.remove(mapping)
+
+    def _pool(
+        self,
+        function: Callable[[Any], Any],
+        client: Any,
+        ahead: int | None,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> Callable[[], Pool]:
+        """What opens the pool that computes it; OptionError for what cannot be."""
+        if not callable(function):
+            raise OptionError(f"run.map(): {function!r} is no function")
+        if ahead is not None and (
+            isinstance(ahead, bool) or not isinstance(ahead, int) or ahead < 1
+        ):
+            raise OptionError(f"ahead must be a whole number from 1 on, not {ahead!r}")
+        scheduler = as_scheduler(client)
+        if scheduler is not None:
+            cluster = self._clusters.setdefault(scheduler, Cluster(scheduler))
+            return lambda: self._open_cluster(cluster, function)
+        if inspect.iscoroutinefunction(function):
+            if loop is None:
+                raise OptionError(
+                    "run.map(): a plain function has no loop for an async one; make the job's "
+                    "function async, or give client="
+                )
+            return lambda: LoopPool(function, ahead or AT_ONCE_ON_LOOP, loop)
+        threads = ahead or min(os.cpu_count() or 1, MOST_THREADS)
+        return lambda: ThreadPool(function, threads, self._in_thread)
+
+    def _open_cluster(self, cluster: Cluster, function: Callable[[Any], Any]) -> Pool:
+        from taskwidgets.functions.cluster_pool import ClusterPool
+
+        title = getattr(function, "__name__", type(function).__name__)
+        made: list[Pool] = []
+
+        def act() -> None:
+            made.append(ClusterPool(cluster, function, f"job {self.job_id} {title}", self._run.say))
+
+        self._ledger.patiently(act)
+        self._employs(cluster)
+        if self._closed:  # meanwhile
+            made[0].close()
+            cluster.close()
+        return made[0]
+
+    def close(self) -> None:
+        """End what the function's loops have computed ahead; waits for a cluster's goodbye."""
+        self._closed = True
+        for mapping in list(self._mappings):
+            self._end(mapping)
+        for cluster in self._clusters.values():
+            cluster.close()
 
     @staticmethod
     def _total(items: Any) -> int | None:

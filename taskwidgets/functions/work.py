@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from taskwidgets.cluster import Cluster
 from taskwidgets.errors import (
     IllegalTransition,
     JobFenced,
@@ -53,6 +54,8 @@ class FunctionWork:
 
     The function is looked up when a run begins: a cell that was mended and run again counts then.
     """
+
+    cluster: Cluster  # that a loop of the function employs, once it does
 
     def __init__(self, store: PostgresJobStore, plan: Plan, job_id: int) -> None:
         self._store = store
@@ -164,7 +167,7 @@ class FunctionWork:
         session: AsyncRun | PlainRun
         call: Call
         if inspect.iscoroutinefunction(callback):
-            session = AsyncRun(run, ledger, hands, stops=stops)
+            session = AsyncRun(run, ledger, hands, stops=stops, employs=self._employ)
             # A clean-up is waited for by again(), perhaps on the thread of the job's loop: it runs
             # on the loop of our own, as does a job whose asyncio.run() is over.
             loop = run.loop if stops and not run.loop.closed else LoopHandle()
@@ -172,7 +175,7 @@ class FunctionWork:
                 loop, session, functools.partial(callback, session, *bound.args, **bound.kwargs)
             )
         else:
-            session = PlainRun(run, ledger, hands, stops=stops)
+            session = PlainRun(run, ledger, hands, stops=stops, employs=self._employ)
             call = ThreadCall(
                 self._job_id, functools.partial(callback, session, *bound.args, **bound.kwargs)
             )
@@ -180,6 +183,7 @@ class FunctionWork:
             self._attend(run, call, ledger, stops=stops)
         finally:
             self._told = session.told
+            session.close()
             if session.at_work():
                 run.say("waiting for the end of a thread that the function has begun")
                 wait(session.at_work())
@@ -199,6 +203,9 @@ class FunctionWork:
             raise TaskwidgetsError(
                 f"{function.title}() was ended by {type(fault).__name__}; its checkpoint stands"
             ) from fault
+
+    def _employ(self, cluster: Cluster) -> None:
+        self.cluster = cluster
 
     @staticmethod
     def _attend(run: Run, call: Call, ledger: Ledger, *, stops: bool) -> None:

@@ -26,6 +26,7 @@ def describe(fault: BaseException) -> dict[str, Any]:
     message = str(fault) or type(fault).__name__
     if not isinstance(fault, TaskwidgetsError):
         message = f"{type(fault).__name__}: {message}"
+    message += "".join(f" ({note})" for note in getattr(fault, "__notes__", ()))
     error: dict[str, Any] = {"type": type(fault).__name__, "message": message}
     if isinstance(fault, SourceError):
         error.update(

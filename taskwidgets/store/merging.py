@@ -8,11 +8,11 @@ and says how many it stands for.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, select, text
 from zlib_ng import zlib_ng
 
 from taskwidgets.store.checkpoints import Checkpoint
@@ -59,41 +59,55 @@ class Merger:
         return is_due
 
 
+# One at a time: of two that merge the same, one would wait for the other's end, and with many
+# workers the merging would come to a jam. A key of one number, unlike the keeper's.
+TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended(:name, 0))")
+
+# By ranges, whose number does not grow with that of the rows.
+DELETE = text(
+    """
+    DELETE FROM taskwidgets.checkpoints
+    USING unnest(CAST(:firsts AS bigint[]), CAST(:stops AS bigint[])) AS merged (first, stop)
+    WHERE job_id = :job_id AND from_byte >= merged.first AND from_byte < merged.stop
+    """
+)
+
+
 def merge(connection: Connection, job_id: int) -> None:
     """Make one of all that follow each other, in the caller's transaction.
 
-    Those since the last claim and those from before it stay apart.
+    Those since the last claim and those from before it stay apart. Nothing is done while another
+    transaction merges; what any other one has locked is left alone.
     """
-    for group in _groups(_entries(connection, job_id)):
-        if len(group) < 2:
-            continue
-        starts = [entry.checkpoint.start for entry in group]
-        # Another transaction may be merging some of them just now, or have done so: then there is
-        # another one of the same beginning, and it is left alone.
-        if _entries(connection, job_id, starts) != group:
-            continue
-        merged = _merged(group)
-        mark = merged.checkpoint
-        connection.execute(
-            delete(checkpoints).where(
-                checkpoints.c.job_id == job_id, checkpoints.c.from_byte.in_(starts)
-            )
-        )
-        connection.execute(
-            checkpoints.insert().values(
-                job_id=job_id, from_byte=mark.start, to_byte=mark.stop, rows=mark.rows,
-                crc32=mark.crc32, to_block=mark.to_block, rejected=mark.rejected,
-                segments=merged.segments, at=merged.at,
-            )
-        )  # fmt: skip
+    if not connection.scalar(TRY_LOCK, {"name": f"taskwidgets merges job {job_id}"}):
+        return
+    groups = [group for group in _groups(_entries(connection, job_id)) if len(group) > 1]
+    if not groups:
+        return
+    connection.execute(
+        DELETE,
+        {
+            "job_id": job_id,
+            "firsts": [group[0].checkpoint.start for group in groups],
+            "stops": [group[-1].checkpoint.stop for group in groups],
+        },
+    )
+    connection.execute(checkpoints.insert(), [_values(job_id, _merged(group)) for group in groups])
 
 
-def _entries(
-    connection: Connection, job_id: int, starts: Sequence[int] | None = None
-) -> list[_Entry]:
-    """The job's; of ``starts`` those that can be locked, which they are then."""
+def _values(job_id: int, entry: _Entry) -> dict[str, object]:
+    mark = entry.checkpoint
+    return {
+        "job_id": job_id, "from_byte": mark.start, "to_byte": mark.stop, "rows": mark.rows,
+        "crc32": mark.crc32, "to_block": mark.to_block, "rejected": mark.rejected,
+        "segments": entry.segments, "at": entry.at,
+    }  # fmt: skip
+
+
+def _entries(connection: Connection, job_id: int) -> list[_Entry]:
+    """The job's that can be locked, which they are then."""
     table = checkpoints.c
-    wanted = (
+    rows = connection.execute(
         select(
             table.from_byte, table.to_byte, table.rows, table.crc32, table.to_block,
             table.rejected, table.segments, table.at, table.at >= jobs.c.claimed_at,
@@ -101,11 +115,8 @@ def _entries(
         .join(jobs, jobs.c.id == table.job_id)
         .where(table.job_id == job_id)
         .order_by(table.from_byte)
+        .with_for_update(of=checkpoints, skip_locked=True)
     )  # fmt: skip
-    if starts is not None:
-        wanted = wanted.where(table.from_byte.in_(starts))
-        wanted = wanted.with_for_update(of=checkpoints, skip_locked=True)
-    rows = connection.execute(wanted)
     return [_Entry(Checkpoint(*row[:6]), int(row[6]), row[7], is_new=bool(row[8])) for row in rows]
 
 

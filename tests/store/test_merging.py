@@ -137,32 +137,46 @@ def test_a_long_load_leaves_few_checkpoints(workspace, tmp_path, look, monkeypat
     assert covered((one.start, one.stop) for one in found) == path.stat().st_size - len("a,b\n")
 
 
-def test_a_merge_that_was_overtaken_leaves_the_other_alone(workspace, job, connection, monkeypatch):
-    """Between its two looks, another transaction merges from the same place on: nothing is lost."""
+def test_of_two_merges_at_once_one_does_nothing_and_does_not_wait(workspace, job, connection):
+    """While one is under way, another one leaves all as it is; a later one has all of them."""
     put(connection, job, *(Checkpoint(at, at + 10, 1, 1) for at in range(10, 50, 10)))
     connection.commit()
     put(connection, job, Checkpoint(0, 10, 1, 1))
-    engine = create_engine(workspace.engine.url)
-    groups, overtaken = merging._groups, []
-
-    def overtake(entries):
-        found = list(groups(entries))
-        if not overtaken:
-            overtaken.append(True)
-            with engine.begin() as other:
-                merge(other, job)
-        return iter([[*found[0]][:2]])  # as if the others had not been there yet
-
-    monkeypatch.setattr(merging, "_groups", overtake)
     merge(connection, job)
+    engine = create_engine(workspace.engine.url)
+    with engine.begin() as other:
+        other.exec_driver_sql("SET LOCAL lock_timeout = '1s'")
+        put(other, job, Checkpoint(50, 60, 1, 1))
+        merge(other, job)
+        found = [(one.start, one.stop) for one in checkpoints.committed(other, job)]
+        assert found == [(at, at + 10) for at in range(10, 60, 10)]
     connection.commit()
-    monkeypatch.undo()
     with engine.begin() as last:
-        assert covered((one.start, one.stop) for one in checkpoints.committed(last, job)) == 50
-        assert checkpoints.totals(last, job) == (50, 5)
+        found = [(one.start, one.stop) for one in checkpoints.committed(last, job)]
+        assert found == [(0, 50), (50, 60)]
+        assert checkpoints.totals(last, job) == (60, 6)
         merge(last, job)
         assert len(checkpoints.committed(last, job)) == 1
         checkpoints.forget(last, job)
+    engine.dispose()
+
+
+def test_what_another_transaction_has_locked_is_left_alone(workspace, job, connection):
+    """Entries on both sides of a locked one do not become one across it."""
+    put(connection, job, *(Checkpoint(at, at + 10, 1, 1) for at in range(0, 50, 10)))
+    connection.commit()
+    connection.exec_driver_sql(
+        "SELECT FROM taskwidgets.checkpoints WHERE job_id = %s AND from_byte = 20 FOR UPDATE",
+        (job,),
+    )
+    engine = create_engine(workspace.engine.url)
+    with engine.begin() as other:
+        merge(other, job)
+        found = [(one.start, one.stop) for one in checkpoints.committed(other, job)]
+        assert found == [(0, 20), (20, 30), (30, 50)]
+    connection.commit()
+    checkpoints.forget(connection, job)
+    connection.commit()
     engine.dispose()
 
 
