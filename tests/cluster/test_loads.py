@@ -5,6 +5,8 @@ import csv
 import gzip
 import pickle
 import threading
+import time
+from contextlib import closing
 from dataclasses import replace
 
 import psycopg2
@@ -240,6 +242,33 @@ def test_what_starts_too_late_does_nothing(cluster, workspace, look, many_rows, 
     assert look.contents("t") == look.contents("truth")
 
 
+def test_what_is_late_for_a_load_that_began_anew(
+    cluster, workspace, look, tmp_path, small, monkeypatch
+):
+    """A segment as it was before the types were widened is not added to what is loaded since."""
+    records = reading.sample_records
+    monkeypatch.setattr(reading, "sample_records", lambda *args: records(*args[:3], 300))
+    monkeypatch.setattr("taskwidgets.tabular.sample._SPREAD_BLOCKS", 2)
+    path = tmp_path / "late.csv"
+    path.write_text("id,a\n" + "".join(f"{n},{'x' if n == 1500 else n}.50\n" for n in range(3000)))
+    first, late = [], []
+    call = Lane._call
+
+    def again(lane, errand):
+        first.append(errand)
+        if errand.plan.beginnings and not late:
+            late.append(call(lane, first[0]).kind)
+        return call(lane, errand)
+
+    monkeypatch.setattr(Lane, "_call", again)
+    job = workspace.upload(path, "t", client=cluster.address)
+    assert job.wait().rows_loaded == 3000
+    assert first[0].plan.types["a"] != "text" == first[-1].plan.types["a"]
+    assert set(late) == {"fenced"}
+    look.copy(path, "truth", "t")
+    assert look.contents("t") == look.contents("truth")
+
+
 # ------------------------------------------------------------------ controls
 
 
@@ -275,7 +304,7 @@ def test_segments_that_hang_are_cancelled(cluster, workspace, look, many_rows, v
     path = many_rows(20_000)
     job = workspace.upload(path, "t", client=cluster.address, max_rate=4e5)
     wait_until(lambda: job.progress.rows > 0)
-    with psycopg2.connect(plain(look.url)) as connection:
+    with closing(psycopg2.connect(plain(look.url))) as connection:
         with connection.cursor() as cursor:
             cursor.execute(f"LOCK TABLE taskwidgets.{look.staging()[0]} IN SHARE MODE")
         wait_until(lambda: len(look(LANES)) == 2, "for two segments that hang")
@@ -285,8 +314,6 @@ def test_segments_that_hang_are_cancelled(cluster, workspace, look, many_rows, v
         else:
             job.terminate()
             wait_until(lambda: not look(LANES), "for the cancelled segments")
-        connection.rollback()
-    connection.close()
     if verb == "pause":
         job.max_rate = None
         job.resume()
@@ -386,7 +413,7 @@ def test_without_the_extra(run_script, database_url, many_rows):
 # ------------------------------------------------------------------ bounds and secrets
 
 
-def test_connections_are_bounded(cluster_of, database_url, many_rows, look):
+def test_connections_are_bounded(cluster_of, database_url, many_rows, look, small):
     """Four threads of two workers each, and hardly any connections: no more than are allowed."""
     wide = cluster_of(workers=2, threads=4)
     workspace = Workspace(database_url, max_connections=FEWEST_CONNECTIONS)
@@ -408,8 +435,16 @@ def test_connections_are_bounded(cluster_of, database_url, many_rows, look):
     census = threading.Thread(target=count)
     census.start()
     try:
-        job = workspace.upload(many_rows(40_000), "t", client=wide.address, max_rate=2e6)
-        assert job.wait().rows_loaded == 40_000
+        job = workspace.upload(many_rows(10_000), "t", client=wide.address, max_rate=1e5)
+        wait_until(lambda: job.progress.rows > 0)
+        with closing(psycopg2.connect(plain(look.url))) as connection:
+            with connection.cursor() as cursor:
+                cursor.execute(f"LOCK TABLE taskwidgets.{look.staging()[0]} IN SHARE MODE")
+            job.max_rate = None
+            wait_until(lambda: len(look(LANES)) == 4, "for segments that hang")
+            time.sleep(0.5)  # others have their turn to be too many
+            assert len(look(LANES)) == 4
+        assert job.wait().rows_loaded == 10_000
     finally:
         over.set()
         census.join()
