@@ -121,18 +121,10 @@ class Panel:
             show(self._fault, bool(error))
             # "pausing…" (heard) and "pausing" (recorded) are one piece of news.
             set_value(self._status, markup.status(f"{job.name}: {word.rstrip('…')}"))
-            enable(self._pause, not busy and state is State.RUNNING)
-            enable(
-                self._resume,
-                not busy
-                and (
-                    state in (State.PAUSED, State.FAILED, State.INTERRUPTED)
-                    or (state is State.PENDING and job.error is not None)
-                ),
-            )
-            over = state in (State.COMPLETED, State.TERMINATED, State.TERMINATING)
-            enable(self._terminate, not over and self._asked != TERMINATING)
-            if over:
+            enable(self._pause, not busy and self._may_pause(state))
+            enable(self._resume, not busy and self._may_resume(state))
+            enable(self._terminate, self._may_terminate(state) and self._asked != TERMINATING)
+            if not self._may_terminate(state):
                 self._confirming = False
             # The buttons stay: hiding the one that was pressed would lose the keyboard's place.
             show(self._dialog, self._confirming)
@@ -178,13 +170,24 @@ class Panel:
             return None  # a folder, which a browser does not save
         return download_link(Path(self._job.target))
 
+    def _may_pause(self, state: State) -> bool:
+        return state is State.RUNNING
+
+    def _may_resume(self, state: State) -> bool:
+        return state in (State.PAUSED, State.FAILED, State.INTERRUPTED) or (
+            state is State.PENDING and self._job.error is not None
+        )
+
+    def _may_terminate(self, state: State) -> bool:
+        return state not in (State.COMPLETED, State.TERMINATED, State.TERMINATING)
+
     # ------------------------------------------------------------------ what is clicked
 
     def _on_pause(self, _: widgets.Button) -> None:
-        self._do("pausing…", lambda: self._job.pause(CAUSE))
+        self._do("pausing…", self._may_pause, lambda: self._job.pause(CAUSE))
 
     def _on_resume(self, _: widgets.Button) -> None:
-        self._do("resuming…", lambda: self._job.resume(CAUSE))
+        self._do("resuming…", self._may_resume, lambda: self._job.resume(CAUSE))
 
     def _on_terminate(self, _: widgets.Button) -> None:
         self._confirm(True)
@@ -194,7 +197,7 @@ class Panel:
 
     def _on_yes(self, _: widgets.Button) -> None:
         self._confirm(False)
-        self._do(TERMINATING, lambda: self._job.terminate(CAUSE))
+        self._do(TERMINATING, self._may_terminate, lambda: self._job.terminate(CAUSE))
 
     def _confirm(self, confirming: bool) -> None:
         with self._lock:
@@ -212,13 +215,18 @@ class Panel:
             self._confirming = confirming
             self.refresh()
 
-    def _do(self, word: str, action: Callable[[], None]) -> None:
-        """Run a button's action, say at once that it was heard, and show what it refused."""
+    def _do(self, word: str, may: Callable[[State], bool], action: Callable[[], None]) -> None:
+        """Run a button's action, say at once that it was heard, and show what it refused.
+
+        A click that comes when the job is where it was to bring it is the second half of a double
+        click, on its way when the first half was carried out already.
+        """
         with self._lock:
-            if self._asked == word:  # the second half of a double click
+            state = self._job.state
+            if self._asked == word or not may(state):
+                self.refresh()
                 return
             self._refused = ""
-            state = self._job.state
             try:
                 action()
             except TaskwidgetsError as error:
