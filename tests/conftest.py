@@ -21,6 +21,7 @@ pytest_plugins = [
     "fix_spools",
     "fix_jupyter",
     "fix_clusters",
+    "fix_settled",
 ]
 
 

@@ -1,4 +1,4 @@
-"""What the tests with a cluster share."""
+"""Waiting for jobs from a test that is itself on the loop."""
 
 import asyncio
 
