@@ -22,6 +22,7 @@ LAB_OPTIONS ?=
 BENCH_OPTIONS ?=
 PYTEST_OPTIONS ?=
 TEST_WORKERS ?= 2
+COMPILED := hatch_build.py taskwidgets/transfers/binary_rows.c
 ALONE := tests/browser tests/notebooks tests/test_speed.py
 
 .PHONY: lab demo test bench docs pictures clean system-packages
@@ -47,8 +48,10 @@ docs: $(VENV)/.docs
 pictures: $(VENV)/.test system-packages
 	$(BIN)/python docs/make_pictures.py
 
-# One stamp for each set of extras; a change of pyproject.toml installs anew.
-$(VENV)/.lab $(VENV)/.test $(VENV)/.benchmark $(VENV)/.docs: $(VENV)/.%: pyproject.toml | $(BIN)/python
+# One stamp for each set of extras; a change of pyproject.toml, or of what is compiled, installs
+# anew. What the tests need of the system comes first: a compiler may be among it.
+$(VENV)/.test: | system-packages
+$(VENV)/.lab $(VENV)/.test $(VENV)/.benchmark $(VENV)/.docs: $(VENV)/.%: pyproject.toml $(COMPILED) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	touch $@
 

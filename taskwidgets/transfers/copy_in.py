@@ -10,7 +10,7 @@ from taskwidgets.tabular.boundaries import is_plain
 from taskwidgets.transfers.names import TableName
 from taskwidgets.transfers.upload_plan import UploadPlan
 
-__all__ = ["CopyIn"]
+__all__ = ["SEND_BYTES", "CopyIn", "Pieces"]
 
 # Bytes that the driver reads and sends at once: larger pieces give the loop's thread its turn
 # less often, smaller ones cost a call each. Measured flat between 64 KiB and 1 MiB.
@@ -43,7 +43,7 @@ class CopyIn:
         (ON_ERROR, LOG_VERBOSITY: Postgres 17 and newer).
         """
         as_text = self._has_text and is_plain(data, self._quote)
-        cursor.copy_expert(self._statement(as_text, tolerant), _Pieces(data), SEND_BYTES)
+        cursor.copy_expert(self._statement(as_text, tolerant), Pieces(data), SEND_BYTES)
         return int(cursor.rowcount)
 
     def _statement(self, as_text: bool, tolerant: bool) -> sql.Composed:
@@ -65,14 +65,17 @@ class CopyIn:
         return made
 
 
-class _Pieces:
+class Pieces:
     """Data as the file that the driver reads, without another copy of all of it."""
 
-    def __init__(self, data: bytes | memoryview) -> None:
-        self._rest = memoryview(data)
+    def __init__(self, *data: bytes | memoryview) -> None:
+        """``data``: what follows each other; none of it is empty."""
+        self._following = iter(data)
+        self._rest = memoryview(b"")
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int) -> bytes:
         """At most ``size`` bytes; none at the end."""
-        size = len(self._rest) if size < 0 else size
+        if not self._rest:
+            self._rest = memoryview(next(self._following, b""))
         piece, self._rest = bytes(self._rest[:size]), self._rest[size:]
         return piece

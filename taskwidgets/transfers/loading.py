@@ -25,6 +25,7 @@ from taskwidgets.tabular.pieces import PiecedSegment
 from taskwidgets.tabular.repair import Fault
 from taskwidgets.tabular.screening import Screen
 from taskwidgets.tabular.segments import Segment
+from taskwidgets.transfers.binary_copy import BinaryCopy
 from taskwidgets.transfers.copy_in import CopyIn
 from taskwidgets.transfers.faults import NOT_OF_THE_TYPE, source_error, stopping_error, uncounted
 from taskwidgets.transfers.names import TableName
@@ -53,15 +54,21 @@ class Loader(Protocol[SegmentT_contra]):
 
 
 class StrictLoader:
-    """Segments go into COPY as they stand; the first record that it refuses is an error."""
+    """Segments go into COPY as they stand; the first record that it refuses is an error.
+
+    Those of plain values only go in as binary rows: they hold no misfit, or would not be plain.
+    """
 
     def __init__(self, plan: UploadPlan, staging: TableName) -> None:
         self._plan = plan
+        self._rows = BinaryCopy(staging, plan)
         self._copy = CopyIn(staging, plan)
         self._widenable = widenable(plan)
         self._screen = Screen(plan.dialect, len(plan.columns), self._widenable)
 
     def load(self, connection: Connection, batch: Segment) -> Checkpoint:
+        if self._rows.run(connection, batch.data, batch.records):
+            return Checkpoint(batch.start, batch.stop, batch.records, batch.crc32)
         if self._screen.suspects(batch.data, codes_only=batch.start >= WELL_READ_BYTES):
             self._raise_misfits(batch)
         arrived = self._copy_in(connection, batch)

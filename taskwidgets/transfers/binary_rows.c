@@ -1,0 +1,502 @@
+/* CSV records as rows of COPY's binary format, for the types whose values most files hold.
+
+   Text costs the server most: of a COPY of flight records, two thirds of its time go into finding
+   values and reading numbers. Here that is done in one pass without the interpreter's lock.
+
+   What is written here is read exactly as Postgres reads it, or not at all: whatever is not of the
+   plain form that `tabular.types.fits` knows (a leading zero, a blank, a quote in a value, a day
+   that does not exist) makes encode() give up, and the records go to the server as they stand,
+   which then says what is wrong with them. So there is no error message in this file.
+
+   The format: https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format". */
+
+#define Py_LIMITED_API 0x030B0000
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <errno.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef unsigned char byte;
+
+/* What a value may be; the letters that encode() takes, one for each column. */
+enum { INT2 = 's', INT4 = 'i', INT8 = 'l', FLOAT8 = 'd', NUMERIC = 'n', BOOL = 'b', DATE = 'D',
+       TIMESTAMP = 'T', TIMESTAMPTZ = 'Z', TEXT = 't' };
+
+#define LONGEST_FLOAT 24        /* characters of what programs print, as in tabular.screening */
+#define EXACT_MANTISSA (1ULL << 53)
+#define MOST_DIGITS 19          /* so many fit into 64 bits without a sign, whatever they are */
+#define LONGEST_NUMERIC 64      /* characters */
+#define LEAST_ROOM 64           /* bytes: the longest field of a number, its length with it */
+#define LONGEST_QUOTED 64       /* characters of a number, a day or a moment */
+#define DAYS_TO_2000 730425     /* from 0000-03-01 to 2000-01-01, in the Gregorian calendar */
+#define US_OF_SECOND 1000000LL
+#define US_OF_DAY (86400LL * US_OF_SECOND)
+
+/* Exact, as all powers of ten up to the 22nd are. */
+static const double POWERS[MOST_DIGITS + 1] = {
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9,
+    1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19};
+
+typedef struct {
+    const char *kinds;
+    Py_ssize_t columns;
+    byte delimiter, quote;
+    const byte *null;
+    Py_ssize_t null_length;
+    byte stops[256]; /* whether a byte ends a value without quotes, or does not belong there */
+} Format;
+
+/* ------------------------------------------------------------------ bytes in the net's order */
+
+static inline byte *put16(byte *out, uint16_t value)
+{
+    out[0] = (byte)(value >> 8);
+    out[1] = (byte)value;
+    return out + 2;
+}
+
+static inline byte *put32(byte *out, uint32_t value)
+{
+    out = put16(out, (uint16_t)(value >> 16));
+    return put16(out, (uint16_t)value);
+}
+
+static inline byte *put64(byte *out, uint64_t value)
+{
+    out = put32(out, (uint32_t)(value >> 32));
+    return put32(out, (uint32_t)value);
+}
+
+/* ------------------------------------------------------------------ values */
+
+/* Each reads one value that begins at `at`, and returns the byte behind it; NULL where it is not
+   of the plain form. */
+
+static inline unsigned digit(byte c) { return (unsigned)c - '0'; } /* above 9: none */
+
+/* A whole number within [-bound - 1, bound], as -?[1-9][0-9]* or 0. */
+static inline const byte *whole(const byte *at, const byte *end, uint64_t bound, int64_t *value)
+{
+    int negative = at < end && *at == '-';
+    at += negative;
+    const byte *first = at;
+    uint64_t number = 0;
+    unsigned found;
+    for (; at < end && (found = digit(*at)) <= 9; at++)
+        number = number * 10 + found;
+    Py_ssize_t digits = at - first;
+    if (digits < 1 || digits > MOST_DIGITS || number > bound + (uint64_t)negative)
+        return NULL;
+    if (*first == '0' && (digits > 1 || negative))
+        return NULL;
+    *value = negative ? (int64_t)(0 - number) : (int64_t)number;
+    return at;
+}
+
+/* The nearest double, by the C library, as Postgres has it; what over- or underflows is not
+   plain. */
+static const byte *distant(const byte *at, const byte *end, double *value)
+{
+    char text[LONGEST_FLOAT + 1], *stop;
+    if (end - at > LONGEST_FLOAT)
+        return NULL;
+    memcpy(text, at, (size_t)(end - at));
+    text[end - at] = 0;
+    errno = 0;
+    *value = strtod(text, &stop);
+    return errno == 0 && stop == text + (end - at) ? end : NULL;
+}
+
+/* -?(0|[1-9][0-9]*), up to 2^53; -?(0|[1-9][0-9]*)?\.[0-9]+; and either with [eE][+-][0-9]{1,3},
+   where a digit stands before the point. */
+static inline const byte *fraction(const byte *at, const byte *end, double *value)
+{
+    const byte *begin = at;
+    int negative = at < end && *at == '-';
+    at += negative;
+    const byte *first = at;
+    uint64_t mantissa = 0;
+    unsigned found;
+    for (; at < end && (found = digit(*at)) <= 9; at++)
+        mantissa = mantissa * 10 + found;
+    Py_ssize_t digits = at - first, decimals = 0;
+    if (digits > 1 && *first == '0')
+        return NULL;
+    if (at < end && *at == '.') {
+        const byte *point = at++;
+        for (; at < end && (found = digit(*at)) <= 9; at++)
+            mantissa = mantissa * 10 + found;
+        decimals = at - point - 1;
+        if (!decimals)
+            return NULL;
+    } else if (!digits || digits > MOST_DIGITS || mantissa > EXACT_MANTISSA) {
+        return NULL;
+    }
+    if (at < end && (*at | 0x20) == 'e') {
+        at++;
+        if (!digits || at == end || (*at != '+' && *at != '-'))
+            return NULL;
+        const byte *sign = at++;
+        while (at < end && digit(*at) <= 9)
+            at++;
+        return at - sign < 2 || at - sign > 4 ? NULL : distant(begin, at, value);
+    }
+    if (digits + decimals > MOST_DIGITS || mantissa > EXACT_MANTISSA)
+        return distant(begin, at, value);
+    /* Two exact numbers, so that their quotient is the nearest double: Clinger, "How to Read
+       Floating Point Numbers Accurately", 1990. */
+    double number = (double)mantissa / POWERS[decimals];
+    *value = negative ? -number : number;
+    return at;
+}
+
+/* An exact decimal as its field: -?(0|[1-9][0-9]*)?(\.[0-9]+)?. Digits to the base of 10,000, as
+   Postgres keeps them; those before the point begin at 10,000 to the power of `weight`. */
+static const byte *decimal(const byte *at, const byte *end, byte **out)
+{
+    int negative = at < end && *at == '-';
+    const byte *begin = at;
+    at += negative;
+    const byte *first = at;
+    while (at < end && digit(*at) <= 9)
+        at++;
+    Py_ssize_t before = at - first, behind = 0;
+    const byte *point = at;
+    if (before > 1 && *first == '0')
+        return NULL;
+    if (at < end && *at == '.') {
+        for (at++; at < end && digit(*at) <= 9; at++)
+            behind++;
+        if (!behind)
+            return NULL;
+    } else if (!before) {
+        return NULL;
+    }
+    if (at - begin > LONGEST_NUMERIC)
+        return NULL;
+    Py_ssize_t groups = (before + 3) / 4, all = groups + (behind + 3) / 4;
+    byte *to = put32(*out, (uint32_t)(8 + 2 * all));
+    to = put16(to, (uint16_t)all);
+    to = put16(to, (uint16_t)(groups - 1));
+    to = put16(to, negative ? 0x4000 : 0);
+    to = put16(to, (uint16_t)behind);
+    for (Py_ssize_t place = -4 * groups; place < 4 * (all - groups); place += 4) {
+        unsigned group = 0;
+        for (Py_ssize_t one = place; one < place + 4; one++) {
+            const byte *from = one < 0 ? point + one : point + 1 + one;
+            group = group * 10 + (one < -before || one >= behind ? 0 : digit(*from));
+        }
+        to = put16(to, (uint16_t)group);
+    }
+    *out = to;
+    return at;
+}
+
+static inline const byte *truth(const byte *at, const byte *end, byte *value)
+{
+    static const char *const words[] = {"false", "true"};
+    *value = at < end && (*at | 0x20) == 't';
+    const char *word = words[*value];
+    for (; *word && at < end; word++, at++)
+        if ((*at | 0x20) != (byte)*word)
+            return NULL;
+    return *word ? NULL : at;
+}
+
+static inline int two(const byte *at, int most)
+{
+    unsigned tens = digit(at[0]), ones = digit(at[1]);
+    int number = (int)(tens * 10 + ones);
+    return tens > 9 || ones > 9 || number > most ? -1 : number;
+}
+
+/* Days since 2000-01-01, as 2013-01-31. */
+static inline const byte *day(const byte *at, const byte *end, int32_t *days)
+{
+    static const byte lengths[] = {31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    if (end - at < 10)
+        return NULL;
+    int century = two(at, 99), rest = two(at + 2, 99), month = two(at + 5, 12);
+    int number = two(at + 8, 31);
+    if (century < 0 || rest < 0 || month < 1 || number < 1 || at[4] != '-' || at[7] != '-')
+        return NULL;
+    int year = century * 100 + rest;
+    int is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    if (year < 1 || number > lengths[month - 1] || (month == 2 && number == 29 && !is_leap))
+        return NULL;
+    /* Years begin in March here, so that the day that some years lack is their last one. */
+    int shifted = month > 2 ? year : year - 1, months = (month + 9) % 12;
+    *days = 365 * shifted + shifted / 4 - shifted / 100 + shifted / 400 +
+            (153 * months + 2) / 5 + number - 1 - DAYS_TO_2000;
+    return at + 10;
+}
+
+/* Microseconds since 2000-01-01: a day and HH:MM, HH:MM:SS or HH:MM:SS.ffffff; where `zoned`, a
+   zone as Z, +02, +0200 or +02:00; else, a day alone is its midnight. */
+static inline const byte *moment(const byte *at, const byte *end, int zoned, int64_t *value)
+{
+    int32_t days;
+    at = day(at, end, &days);
+    if (at == NULL)
+        return NULL;
+    *value = days * US_OF_DAY;
+    if (at == end || (*at != 'T' && *at != ' '))
+        return zoned ? NULL : at;
+    if (end - at < 6 || at[3] != ':')
+        return NULL;
+    int hours = two(at + 1, 23), minutes = two(at + 4, 59), seconds = 0;
+    int64_t parts = 0, zone = 0;
+    at += 6;
+    if (end - at >= 3 && *at == ':') {
+        seconds = two(at + 1, 59);
+        at += 3;
+        if (at < end && *at == '.') {
+            int places = 0;
+            for (at++; at < end && digit(*at) <= 9; at++, places++) {
+                if (places == 6)
+                    return NULL;
+                parts = parts * 10 + digit(*at);
+            }
+            if (!places)
+                return NULL;
+            for (; places < 6; places++)
+                parts *= 10;
+        }
+    }
+    if (hours < 0 || minutes < 0 || seconds < 0)
+        return NULL;
+    if (zoned && at < end && *at == 'Z') {
+        at++;
+    } else if (zoned) {
+        if (end - at < 3 || (*at != '+' && *at != '-'))
+            return NULL;
+        int sign = *at == '-' ? -60 : 60, behind = two(at + 1, 15), more = 0;
+        at += 3;
+        int has_colon = at < end && *at == ':';
+        if (has_colon || (at < end && digit(*at) <= 9)) {
+            at += has_colon;
+            more = end - at < 2 ? -1 : two(at, 59);
+            at += 2;
+        }
+        if (behind < 0 || more < 0)
+            return NULL;
+        zone = (behind * 60 + more) * sign;
+    }
+    *value += ((hours * 60 + minutes) * 60 + seconds - zone) * US_OF_SECOND + parts;
+    return at;
+}
+
+/* ------------------------------------------------------------------ fields */
+
+/* A value of [at, end) as a field of at most LEAST_ROOM bytes at *out; the byte behind it, or NULL. */
+static inline const byte *value(byte kind, const byte *at, const byte *end, byte **out)
+{
+    int64_t number = 0;
+    int32_t days = 0;
+    double real = 0;
+    uint64_t bits;
+    byte flag = 0;
+    switch (kind) {
+    case INT4:
+        at = whole(at, end, INT32_MAX, &number);
+        *out = put32(put32(*out, 4), (uint32_t)number);
+        return at;
+    case FLOAT8:
+        at = fraction(at, end, &real);
+        memcpy(&bits, &real, sizeof bits);
+        *out = put64(put32(*out, 8), bits);
+        return at;
+    case NUMERIC:
+        return decimal(at, end, out);
+    case TIMESTAMP:
+    case TIMESTAMPTZ:
+        at = moment(at, end, kind == TIMESTAMPTZ, &number);
+        *out = put64(put32(*out, 8), (uint64_t)number);
+        return at;
+    case DATE:
+        at = day(at, end, &days);
+        *out = put32(put32(*out, 4), (uint32_t)days);
+        return at;
+    case INT8:
+        at = whole(at, end, INT64_MAX, &number);
+        *out = put64(put32(*out, 8), (uint64_t)number);
+        return at;
+    case BOOL:
+        at = truth(at, end, &flag);
+        *out = put32(*out, 1);
+        *(*out)++ = flag;
+        return at;
+    case INT2:
+        at = whole(at, end, INT16_MAX, &number);
+        *out = put16(put32(*out, 2), (uint16_t)number);
+        return at;
+    }
+    return NULL;
+}
+
+/* A value without quotes; the byte behind it, or NULL: then *out is NULL too where it is only that
+   there is no room. There is room for LEAST_ROOM bytes. */
+static inline const byte *bare(const Format *format, byte kind, const byte *at, const byte *end,
+                               byte **out, const byte *limit)
+{
+    const byte *last = at;
+    Py_ssize_t nulls = format->null_length;
+    if (kind == TEXT || nulls) {
+        while (last < end && !format->stops[*last])
+            last++;
+    } else if (at < end && !format->stops[*at]) {
+        return value(kind, at, end, out);
+    }
+    if (last - at == nulls && !memcmp(at, format->null, (size_t)nulls)) {
+        *out = put32(*out, UINT32_MAX);
+        return last;
+    }
+    if (kind != TEXT)
+        return value(kind, at, last, out) == last ? last : NULL;
+    if (limit - *out < 4 + (last - at)) {
+        *out = NULL;
+        return NULL;
+    }
+    if (format->columns == 1 && last > at && *at == '\\')
+        return NULL; /* perhaps COPY's mark for the end of all */
+    *out = put32(*out, (uint32_t)(last - at));
+    memcpy(*out, at, (size_t)(last - at));
+    *out += last - at;
+    return last;
+}
+
+/* The same of a value behind its first quote. Two quotes stand for one. */
+static const byte *quoted(const Format *format, byte kind, const byte *at, const byte *end,
+                          byte **out, const byte *limit)
+{
+    const byte quote = format->quote;
+    byte *begin = *out + 4, *text = begin;
+    for (;;) {
+        const byte *found = memchr(at, quote, (size_t)(end - at));
+        if (found == NULL)
+            return NULL;
+        if (limit - text <= found - at) {
+            *out = NULL;
+            return NULL;
+        }
+        memcpy(text, at, (size_t)(found - at));
+        text += found - at;
+        at = found + 1;
+        if (at == end || *at != quote)
+            break;
+        *text++ = quote;
+        at++;
+    }
+    if (kind == TEXT) {
+        put32(*out, (uint32_t)(text - begin));
+        *out = text;
+        return at;
+    }
+    byte word[LONGEST_QUOTED];
+    Py_ssize_t length = text - begin;
+    if (length > LONGEST_QUOTED)
+        return NULL;
+    memcpy(word, begin, (size_t)length); /* as the field goes where it stands */
+    return value(kind, word, word + length, out) == word + length ? at : NULL;
+}
+
+/* ------------------------------------------------------------------ records */
+
+typedef struct {
+    Py_ssize_t read, written, rows;
+    int ends_in_cr; /* whether records end in "\r\n"; -1: unknown, the first one tells, as for COPY */
+} Done;
+
+/* Encode as many records of [at, end) as have room in [out, limit); whether all were plain. */
+static int encode_records(const Format *format, const byte *at, const byte *end,
+                          byte *out, const byte *limit, Done *done)
+{
+    const Py_ssize_t last = format->columns - 1;
+    const byte *begin = at, *first_out = out;
+    while (at < end) {
+        if (limit - out < 2)
+            return 1;
+        out = put16(out, (uint16_t)format->columns);
+        for (Py_ssize_t column = 0;; column++) {
+            byte kind = (byte)format->kinds[column];
+            if (limit - out < LEAST_ROOM)
+                return 1;
+            if (at < end && *at == format->quote)
+                at = quoted(format, kind, at + 1, end, &out, limit);
+            else
+                at = bare(format, kind, at, end, &out, limit);
+            if (at == NULL)
+                return out == NULL;
+            if (column == last)
+                break;
+            if (at == end || *at != format->delimiter)
+                return 0;
+            at++;
+        }
+        if (at < end) {
+            int has_cr = *at == '\r';
+            at += has_cr;
+            if (at == end || *at != '\n' || (done->ends_in_cr >= 0 && done->ends_in_cr != has_cr))
+                return 0;
+            done->ends_in_cr = has_cr;
+            at++;
+        }
+        done->read = at - begin;
+        done->written = out - first_out;
+        done->rows++;
+    }
+    return 1;
+}
+
+PyDoc_STRVAR(encode_doc,
+"encode(data, out, kinds, delimiter, quote, null, ends_in_cr)\n"
+"    -> (read, written, rows, ends_in_cr) or None\n\n"
+"Encode CSV records as rows of COPY's binary format, without its header and trailer, as many as\n"
+"have room.\n\n"
+"data: whole records, bytes-like. out: where the rows go, writable. kinds: a letter for each\n"
+"column: s, i, l for smallint, integer, bigint, d for double precision, n for numeric, b for\n"
+"boolean, D for date, T and Z for timestamp without and with time zone, t for text. delimiter,\n"
+"quote: bytes of the dialect, as numbers; none that a number or a moment is written with. null:\n"
+"what stands for NULL, unquoted. ends_in_cr: whether records end in a carriage return and a\n"
+"newline; -1 when that is unknown.\n\n"
+"Returns how many bytes were read and written, and how many rows they are; None where a record\n"
+"has another number of fields, or a value is not of the plain form.");
+
+static PyObject *encode(PyObject *module, PyObject *arguments)
+{
+    Py_buffer data, out, kinds, null;
+    int delimiter, quote;
+    Done done = {0, 0, 0, -1};
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "y*w*y*iiy*i", &data, &out, &kinds, &delimiter, &quote, &null,
+                          &done.ends_in_cr))
+        return NULL;
+    Format format = {kinds.buf, kinds.len, (byte)delimiter, (byte)quote, null.buf, null.len, {0}};
+    format.stops[format.delimiter] = format.stops[format.quote] = 1;
+    format.stops['\n'] = format.stops['\r'] = 1;
+    int are_plain = 0;
+    if (kinds.len > 0 && kinds.len <= INT16_MAX && data.len < INT32_MAX) {
+        Py_BEGIN_ALLOW_THREADS
+        are_plain = encode_records(&format, data.buf, (const byte *)data.buf + data.len,
+                                   out.buf, (const byte *)out.buf + out.len, &done);
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&data);
+    PyBuffer_Release(&out);
+    PyBuffer_Release(&kinds);
+    PyBuffer_Release(&null);
+    if (!are_plain)
+        Py_RETURN_NONE;
+    return Py_BuildValue("(nnni)", done.read, done.written, done.rows, done.ends_in_cr);
+}
+
+static PyMethodDef methods[] = {{"encode", encode, METH_VARARGS, encode_doc}, {0}};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "_binary_rows",
+    "CSV records as rows of COPY's binary format.", 0, methods, NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__binary_rows(void) { return PyModuleDef_Init(&definition); }
