@@ -54,9 +54,7 @@ def compile_module(root: Path) -> Path:
                 {
                     "packages": ["taskwidgets", "taskwidgets.transfers"],
                     "ext_modules": [
-                        Extension(
-                            MODULE, [SOURCE], py_limited_api=True, extra_compile_args=["-O3"]
-                        )
+                        Extension(MODULE, [SOURCE], py_limited_api=True, extra_compile_args=["-O3"])
                     ],
                 }
             )

@@ -38,7 +38,7 @@ KINDS = {
 TYPES = text(
     """
     SELECT a.attname,
-           CASE WHEN t.typnamespace = 'pg_catalog'::regnamespace THEN t.typname::text END
+           CASE WHEN t.typnamespace = 'pg_catalog'::regnamespace THEN t.typname::text END AS typname
     FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
     WHERE a.attrelid = to_regclass(:table) AND a.attnum > 0 AND NOT a.attisdropped
     """
@@ -117,7 +117,8 @@ class BinaryCopy:
     def _look_up(self, connection: Connection) -> bytes | None:
         """The letters of the columns' types as they are now; None where one is not known."""
         name = self._staging.identifier.as_string(connection.connection.driver_connection)
-        types = dict(connection.execute(TYPES, {"table": name}).tuples().all())
+        found = connection.execute(TYPES, {"table": name})
+        types: dict[str, str | None] = {row.attname: row.typname for row in found}
         kinds = [KINDS.get(types.get(column) or "") for column in self._columns]
         return None if None in kinds else "".join(kind or "" for kind in kinds).encode()
 
