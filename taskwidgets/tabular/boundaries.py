@@ -106,7 +106,7 @@ def scan(
     first = first_word * 64 + (lowest & -lowest).bit_length()
     last = last_word * 64 + int(ends[last_word]).bit_length()
     records = int(np.bitwise_count(ends).sum())
-    lines_to_last = int(np.count_nonzero(newlines[:last]))
+    lines_to_last = lines - int(np.count_nonzero(newlines[last:]))  # few stand behind it
     return Scan(start + first, start + last, records, lines, lines_to_last, inside)
 
 

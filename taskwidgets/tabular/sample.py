@@ -142,6 +142,8 @@ def _rows(body: bytes, dialect: Dialect) -> list[Row]:
     null = dialect.null_value
     if dialect.quote_byte not in body:
         text = body.decode(codec, errors="replace").replace("\r\n", "\n").removesuffix("\n")
+        if not null:
+            return [[value or None for value in line.split(delimiter)] for line in text.split("\n")]
         return [
             [None if value == null else value for value in line.split(delimiter)]
             for line in text.split("\n")

@@ -72,7 +72,7 @@ def infer_types(sample: Sample, columns: Sequence[str]) -> dict[str, str]:
     headroom = 1 if sample.whole else 2
     values = zip(*sample.rows, strict=True) if sample.rows else ((),) * len(columns)
     return {
-        column: _infer({value for value in found if value is not None}, headroom)
+        column: _infer({value for value in set(found) if value is not None}, headroom)
         for column, found in zip(columns, values, strict=True)
     }
 

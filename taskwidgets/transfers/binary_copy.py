@@ -93,7 +93,7 @@ class BinaryCopy:
         Then, and only then, COPY's other formats may load them. Raises the driver's errors that
         are not about the data.
         """
-        if encoder is None or not self._is_possible:
+        if encoder is None or not self._is_possible or not records:
             return False
         if self._to_skip:  # several threads may count at once; nothing depends on the number
             self._to_skip -= 1
@@ -116,7 +116,8 @@ class BinaryCopy:
 
     def _look_up(self, connection: Connection) -> bytes | None:
         """The letters of the columns' types as they are now; None where one is not known."""
-        name = self._staging.identifier.as_string(connection.connection.driver_connection)
+        driver: Any = connection.connection.driver_connection
+        name = self._staging.identifier.as_string(driver)
         found = connection.execute(TYPES, {"table": name})
         types: dict[str, str | None] = {row.attname: row.typname for row in found}
         kinds = [KINDS.get(types.get(column) or "") for column in self._columns]

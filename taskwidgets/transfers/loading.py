@@ -29,7 +29,7 @@ from taskwidgets.transfers.binary_copy import BinaryCopy
 from taskwidgets.transfers.copy_in import CopyIn
 from taskwidgets.transfers.faults import NOT_OF_THE_TYPE, source_error, stopping_error, uncounted
 from taskwidgets.transfers.names import TableName
-from taskwidgets.transfers.sorting import Sorter
+from taskwidgets.transfers.sorting import Sorted, Sorter
 from taskwidgets.transfers.upload_plan import UploadPlan
 from taskwidgets.transfers.widening import Misfits, widenable
 
@@ -126,24 +126,27 @@ class LenientLoader:
         self._screen = Screen(plan.dialect, len(plan.columns), self._widenable)
         self._grammar = plan.grammar
         self._conversions = plan.conversions
+        self._rows = BinaryCopy(staging, plan)
         self._sorter = Sorter(CopyIn(staging, plan), plan.dialect, plan.columns, plan.types)
 
     def load(self, connection: Connection, batch: PiecedSegment) -> Checkpoint:
         cleaned = clean(batch, self._grammar, self._plan.columns, self._conversions)
-        if self._unconverted(cleaned) or self._screen.suspects(cleaned.data):
+        if self._unconverted(cleaned):
             self._raise_misfits(batch, cleaned)
-        rows, found = self._sort_in(connection, batch, cleaned)
+        are_plain = self._rows.run(connection, cleaned.data, cleaned.rows)
+        if not are_plain and self._screen.suspects(cleaned.data):
+            self._raise_misfits(batch, cleaned)
+        sorted_in = Sorted(cleaned.rows) if are_plain else self._sort_in(connection, batch, cleaned)
+        found = self._rejects(batch, cleaned, sorted_in)
         if found and self._plan.on_error == "stop":
             raise stopping_error(self._plan.path, found[0])
         rejects.record(connection, self._job_id, found)
-        return Checkpoint(batch.start, batch.stop, rows, batch.crc32, rejected=len(found))
+        return Checkpoint(batch.start, batch.stop, sorted_in.rows, batch.crc32, rejected=len(found))
 
     # ------------------------------------------------------------------ one segment
 
-    def _sort_in(
-        self, connection: Connection, batch: PiecedSegment, cleaned: Cleaned
-    ) -> tuple[int, list[Reject]]:
-        """Rows that were loaded, and the rejects of cleaning and of Postgres together."""
+    def _sort_in(self, connection: Connection, batch: PiecedSegment, cleaned: Cleaned) -> Sorted:
+        """Have Postgres sort the records into those that it takes and those that it refuses."""
         plan = self._plan
         sorted_in = self._sorter.load(connection, cleaned.data)
         names = {plan.columns[index] for index in self._widenable}
@@ -156,6 +159,11 @@ class LenientLoader:
                 f"{len(sorted_in.bad):,}",
                 path=plan.path,
             )
+        return sorted_in
+
+    def _rejects(self, batch: PiecedSegment, cleaned: Cleaned, sorted_in: Sorted) -> list[Reject]:
+        """The rejects of cleaning and of Postgres together."""
+        plan = self._plan
         found = [
             Reject(
                 one.line,
@@ -181,7 +189,7 @@ class LenientLoader:
                         bad.sqlstate,
                     )
                 )
-        return sorted_in.rows, sorted(found, key=lambda one: one.byte_offset)
+        return sorted(found, key=lambda one: one.byte_offset)
 
     def _unconverted(self, cleaned: Cleaned) -> dict[int, list[tuple[int, str]]]:
         """(line, value) of what is not written as its column's values are, by column."""
