@@ -22,7 +22,7 @@ LAB_OPTIONS ?=
 BENCH_OPTIONS ?=
 PYTEST_OPTIONS ?=
 TEST_WORKERS ?= 2
-COMPILED := hatch_build.py taskwidgets/transfers/binary_rows.c
+COMPILED := hatch_build.py $(wildcard taskwidgets/*/*.c)
 ALONE := tests/browser tests/notebooks tests/test_speed.py
 
 .PHONY: lab demo test bench docs pictures clean system-packages
@@ -61,10 +61,10 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || \
 	  { echo "on Debian and Ubuntu, venv is a package of its own: apt-get install python3-venv" >&2; exit 1; }
 
-# Chromium for the browser tests, PgBouncer for those behind a pooler: the package manager brings
-# what is absent.
+# Chromium for the browser tests, PgBouncer for those behind a pooler, a compiler: the package manager
+# brings what is absent.
 system-packages:
-	@sh tests/install_system_packages.sh
+	@PYTHON='$(PYTHON)' sh tests/install_system_packages.sh
 
 clean:
 	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

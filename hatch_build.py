@@ -1,7 +1,7 @@
-"""Compiles taskwidgets/transfers/binary_rows.c when the package is built or installed for editing.
+"""Compiles what is in C when the package is built, or installed for editing.
 
-The package works without it, at the speed of COPY's text: so where there is no compiler, or not
-Python's headers, that is told and no more.
+The package works without it, more slowly: so where there is no compiler, or not Python's headers,
+that is told and no more.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from setuptools import Distribution, Extension
 from setuptools.command.build_ext import build_ext
 
-SOURCE = "taskwidgets/transfers/binary_rows.c"
-MODULE = "taskwidgets.transfers._binary_rows"
+MODULES = {
+    "taskwidgets.tabular._record_ends": "taskwidgets/tabular/record_ends.c",
+    "taskwidgets.transfers._binary_rows": "taskwidgets/transfers/binary_rows.c",
+}
 
 
 class CustomBuildHook(BuildHookInterface[Any]):
@@ -29,38 +31,34 @@ class CustomBuildHook(BuildHookInterface[Any]):
         if self.target_name != "wheel":
             return
         try:
-            compiled = compile_module(Path(self.root))
-        except BaseException as error:  # noqa: BLE001 - setuptools ends with SystemExit, among others
+            compiled = compile_modules(Path(self.root))
+        except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 raise
-            self.app.display_warning(f"{SOURCE} is not compiled, uploads are slower: {error}")
+            self.app.display_warning(f"nothing is compiled, transfers are slower: {error}")
             return
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
         build_data["pure_python"] = False
         build_data["tag"] = f"cp311-abi3-{platform}"
         if version != "editable":
-            place = compiled.relative_to(self.root).as_posix()
-            build_data["force_include"][str(compiled)] = place
+            for path in compiled:
+                build_data["force_include"][str(path)] = path.relative_to(self.root).as_posix()
 
 
-def compile_module(root: Path) -> Path:
-    """Compile the module in its place; where that is."""
+def compile_modules(root: Path) -> list[Path]:
+    """Compile the modules, each beside its source; where they are."""
     before = Path.cwd()
     os.chdir(root)
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as on_exit:
         on_exit.callback(os.chdir, before)
-        command = build_ext(
-            Distribution(
-                {
-                    "packages": ["taskwidgets", "taskwidgets.transfers"],
-                    "ext_modules": [
-                        Extension(MODULE, [SOURCE], py_limited_api=True, extra_compile_args=["-O3"])
-                    ],
-                }
-            )
-        )
+        extensions = [
+            Extension(module, [source], py_limited_api=True, extra_compile_args=["-O3"])
+            for module, source in MODULES.items()
+        ]
+        packages = sorted({module.rpartition(".")[0] for module in MODULES})
+        command = build_ext(Distribution({"packages": packages, "ext_modules": extensions}))
         command.inplace = True
         command.build_temp = command.build_lib = scratch
         command.ensure_finalized()
         command.run()
-        return root / command.get_ext_fullpath(MODULE)
+        return [root / command.get_ext_fullpath(module) for module in MODULES]

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Install by the system's package manager what the tests need and pip cannot bring, where it is
-# absent: Chromium for the browser tests, PgBouncer for those behind a pooler.
+# absent: Chromium for the browser tests, PgBouncer for those behind a pooler, and what C is compiled
+# with, as the tests are of the package as it is where it could be compiled.
 set -eu
 PATH=$PATH:/usr/sbin:/usr/local/sbin  # where Debian puts daemons; not in every user's path
 
@@ -14,6 +15,10 @@ there() {
 missing=
 there "${TASKWIDGETS_CHROMIUM:-}" chromium chromium-browser google-chrome || missing=chromium
 there pgbouncer || missing="$missing pgbouncer"
+there cc gcc clang || missing="$missing gcc"
+has_headers='import os, sysconfig
+raise SystemExit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))'
+"${PYTHON:-python3}" -c "$has_headers" || missing="$missing python3-dev"
 if [ -z "$missing" ]; then exit 0; fi
 
 as_root() {
@@ -38,7 +43,7 @@ if command -v apt-get >/dev/null 2>&1; then
     as_root systemctl disable --now --quiet pgbouncer
   fi
 elif command -v dnf >/dev/null 2>&1; then
-  as_root dnf install -q -y $missing
+  as_root dnf install -q -y $(echo "$missing" | sed s/python3-dev/python3-devel/)
 elif command -v pacman >/dev/null 2>&1; then
   as_root pacman -S --noconfirm $missing
 elif command -v brew >/dev/null 2>&1; then

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -15,6 +18,16 @@ texts = st.lists(
     st.tuples(st.sampled_from([b'"', b"\n", b"a", b",", b"\r\n", b"\xc3\xa9"]), st.integers(1, 90)),
     max_size=12,
 ).map(lambda runs: b"".join(piece * count for piece, count in runs))
+
+
+@pytest.fixture(scope="module", params=["compiled", "numpy"], autouse=True)
+def implementation(request) -> Iterator[None]:
+    """What is compiled, and what does the same where it is not."""
+    assert boundaries.compiled is not None
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "numpy":
+            patch.setattr(boundaries, "compiled", None)
+        yield
 
 
 def walk(data: bytes, inside: bool) -> tuple[list[int], bool]:

@@ -57,7 +57,7 @@ WORD = st.text(st.sampled_from("aZ09 .,;|\"'\\\n\r\tä€-+:_"), max_size=9) | s
 )
 VALUES = {
     "smallint": WHOLE, "integer": WHOLE, "bigint": WHOLE,
-    "double precision": DECIMAL | FLOAT | WHOLE | st.sampled_from(["1e-400", "9e999", "-0", "-0.0"]),
+    "double precision": DECIMAL | FLOAT | WHOLE | st.sampled_from(["1e-400", "9e999", "-0"]),
     "numeric": DECIMAL | WHOLE, "boolean": st.sampled_from(["true", "FALSE", "t", "tru", "truex"]),
     "date": DAY, "timestamp": MOMENT, "timestamptz": MOMENT, "text": WORD,
 }  # fmt: skip
@@ -225,8 +225,8 @@ UNUSUAL = {
     ],
     "timestamp": [
         *("2024-01-05 24:00", "2024-01-05 10:60", "2024-01-05 10:00:60", "2024-01-05 10:00:00Z"),
-        *("2024-01-05 10:00:00.1234567", "2024-01-05 10", "2024-01-05T", "2024-01-05  10:00", "now"),
-        *("2024-01-05 10:00:00.", "2024-01-05 10:00:0", "2024-01-05 1:00"),
+        *("2024-01-05 10:00:00.1234567", "2024-01-05 10", "2024-01-05T", "2024-01-05  10:00"),
+        *("now", "2024-01-05 10:00:00.", "2024-01-05 10:00:0", "2024-01-05 1:00"),
     ],
     "timestamptz": [
         *("2024-01-05 10:00", "2024-01-05", "2024-01-05 10:00+16", "2024-01-05 10:00+2"),
@@ -461,16 +461,17 @@ def test_a_file_of_unusual_values_is_not_tried_again_and_again(connection):
     with connection.begin():
         create(connection, BINARY, kinds)
     rows = BinaryCopy(BINARY, plan_of(kinds, Dialect()))
+    run = 0
     tried = []
     encode = rows._encode
 
     def noted(*arguments):
-        tried.append(number)
+        tried.append(run)
         return encode(*arguments)
 
     rows._encode = noted
     with connection.begin():
-        for number in range(200):
+        for run in range(200):  # noqa: B007 - noted() looks at it
             assert not rows.run(connection, b"007\n", 1)
         assert tried == [0, 5, 14, 31, 64, 129, 194]
         while rows._to_skip:
