@@ -25,6 +25,8 @@ from taskwidgets.store.database import OLDEST_SERVER, Database, parse_url
 from taskwidgets.store.migrate import is_current
 from taskwidgets.store.schema import SCHEMA
 from taskwidgets.store.translate import address
+from taskwidgets.tabular import boundaries
+from taskwidgets.transfers import binary_copy
 
 __all__ = ["Check", "all_checks"]
 
@@ -48,6 +50,7 @@ def all_checks(url: str | None) -> Iterator[Check]:
     """Every check, as soon as it is done; what cannot be found out is a finding, too."""
     yield _python()
     yield from _packages()
+    yield _compiled()
     yield _comms()
     yield _kernel()
     yield from _database(url or os.environ.get(URL_VARIABLE) or None)
@@ -107,6 +110,17 @@ def _packages() -> Iterator[Check]:
             text_ = f"{requirement.name} {version} does not go with this release"
             yield Check(requirement.name, status, text_, f"pip install '{wanted}'")
     yield Check("packages", "ok", ", ".join(sorted(fine)))
+
+
+def _compiled() -> Check:
+    """Whether the parts in C were compiled when the package was installed."""
+    if boundaries.compiled is not None and binary_copy.encoder is not None:
+        return Check("compiled", "ok", "the parts in C are compiled")
+    return Check(
+        "compiled", "warn", "the parts in C are not compiled: everything works, uploads are slower",
+        "install a C compiler and Python's headers (on Debian gcc and python3-dev), and then "
+        "taskwidgets anew",
+    )  # fmt: skip
 
 
 def _version(name: str) -> Version | None:

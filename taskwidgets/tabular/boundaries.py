@@ -32,7 +32,7 @@ try:
 except ImportError:
     compiled = None  # type: ignore[assignment]
 
-__all__ = ["BLOCK_BYTES", "Scan", "is_plain", "record_ends", "records", "scan"]
+__all__ = ["BLOCK_BYTES", "Scan", "compiled", "is_plain", "record_ends", "records", "scan"]
 
 # bytes; blocks of 64 to 512 KiB were measured too, and are no faster
 BLOCK_BYTES = 1 << 20

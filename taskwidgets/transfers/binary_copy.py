@@ -37,10 +37,24 @@ KINDS = {
 }  # fmt: skip
 TYPES = text(
     """
-    SELECT a.attname,
+    SELECT a.attname, a.atttypid::bigint AS oid,
            CASE WHEN t.typnamespace = 'pg_catalog'::regnamespace THEN t.typname::text END AS typname
     FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
     WHERE a.attrelid = to_regclass(:table) AND a.attnum > 0 AND NOT a.attisdropped
+    """
+)
+# In one go, as each statement is a way to the server and back. The types are compared once more,
+# with the table locked: had it got others meanwhile, of the same length, then what is sent would be
+# read as something else. Where they differ, the division by zero is the error that is wanted.
+COPY = sql.SQL(
+    """
+    SAVEPOINT taskwidgets_rows;
+    LOCK TABLE {table} IN ROW EXCLUSIVE MODE;
+    SELECT 1 / (count(*) = {number})::int
+    FROM pg_attribute a JOIN unnest({names}::text[], {oids}::oid[]) AS known (name, oid)
+      ON a.attname = known.name AND a.atttypid = known.oid
+    WHERE a.attrelid = {regclass}::regclass AND a.attnum > 0 AND NOT a.attisdropped;
+    COPY {table} ({columns}) FROM STDIN WITH (FORMAT binary)
     """
 )
 # Characters that stand in plain numbers and moments: a value would not end at them.
@@ -78,9 +92,7 @@ class BinaryCopy:
         self._columns = plan.columns
         self._delimiter, self._quote = ord(dialect.delimiter), dialect.quote_byte
         self._null = dialect.null_value.encode(dialect.codec)
-        self._statement = sql.SQL("COPY {} ({}) FROM STDIN WITH (FORMAT binary)").format(
-            staging.identifier, sql.SQL(", ").join(map(sql.Identifier, plan.columns))
-        )
+        self._statement = ""
         self._is_possible = dialect.codec in ("utf-8", "ascii") and not any(
             mark in IN_VALUES or mark.isalnum() for mark in (dialect.delimiter, dialect.quotechar)
         )
@@ -108,20 +120,34 @@ class BinaryCopy:
                 self._is_possible = False
                 return False
         chunks = self._encode(data, records, self._kinds)
-        if chunks is not None and self._copy(connection, driver, chunks, records, self._kinds):
+        if chunks is not None and self._copy(driver, chunks, records):
             self._skips = FIRST_SKIP
             return True
         self._to_skip, self._skips = self._skips, min(2 * self._skips, MOST_SKIPPED)
         return False
 
     def _look_up(self, connection: Connection) -> bytes | None:
-        """The letters of the columns' types as they are now; None where one is not known."""
+        """The letters of the columns' types; None where one is not known to the encoder."""
         driver: Any = connection.connection.driver_connection
         name = self._staging.identifier.as_string(driver)
-        found = connection.execute(TYPES, {"table": name})
-        types: dict[str, str | None] = {row.attname: row.typname for row in found}
-        kinds = [KINDS.get(types.get(column) or "") for column in self._columns]
-        return None if None in kinds else "".join(kind or "" for kind in kinds).encode()
+        found = {row.attname: row for row in connection.execute(TYPES, {"table": name})}
+        kinds, oids = [], []
+        for column in self._columns:
+            row = found.get(column)
+            kind = None if row is None else KINDS.get(row.typname)
+            if row is None or kind is None:
+                return None
+            kinds.append(kind)
+            oids.append(row.oid)
+        self._statement = COPY.format(
+            table=self._staging.identifier,
+            number=sql.Literal(len(oids)),
+            names=sql.Literal(list(self._columns)),
+            oids=sql.Literal(oids),
+            regclass=sql.Literal(name),
+            columns=sql.SQL(", ").join(map(sql.Identifier, self._columns)),
+        ).as_string(driver)
+        return "".join(kinds).encode()
 
     def _encode(
         self, data: bytes | memoryview, records: int, kinds: bytes
@@ -158,30 +184,18 @@ class BinaryCopy:
         chunks[-1][last:] = TRAILER
         return chunks
 
-    def _copy(
-        self,
-        connection: Connection,
-        driver: Any,
-        chunks: list[memoryview],
-        records: int,
-        kinds: bytes,
-    ) -> bool:
+    def _copy(self, driver: Any, chunks: list[memoryview], records: int) -> bool:
         """Whether the rows are in the table; else all is as before."""
         cursor = driver.cursor()
         try:
-            cursor.execute("SAVEPOINT taskwidgets_rows")
             try:
                 cursor.copy_expert(self._statement, Pieces(*chunks), SEND_BYTES)
-                is_loaded = cursor.rowcount == records
             except psycopg2.Error as error:
                 if not is_data_error(error):
                     raise
-                is_loaded = False
-            # The table is locked only now. Had it got other types meanwhile, of the same length,
-            # then what was sent would have been read as something else.
-            if is_loaded and self._look_up(connection) == kinds:
-                cursor.execute("RELEASE SAVEPOINT taskwidgets_rows")
-                return True
+            else:
+                if cursor.rowcount == records:
+                    return True  # the transaction's end releases the savepoint
             cursor.execute("ROLLBACK TO SAVEPOINT taskwidgets_rows")
             return False
         finally:

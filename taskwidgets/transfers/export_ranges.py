@@ -121,9 +121,11 @@ class ExportRanges:
     def carry(self, tool: Reader, batch: BlockRange) -> None:
         reach("before the rows")
         began, squeeze, size = time.monotonic(), self._compressor(), 0
+        waiting = 0.0
         try:
             pieces = tool.read(self._copy(batch.start, batch.stop))
             for piece in pieces:
+                waiting = waiting or time.monotonic() - began
                 size += len(piece)
                 self._put(batch, squeeze.compress(piece))
             if size:
@@ -138,7 +140,7 @@ class ExportRanges:
         with self._lock:
             self._bytes_per_block = max(1.0, size / blocks)
             self._most_blocks = min(MOST_BLOCKS, max(self._most_blocks, GROWTH * blocks))
-        self._pace.took(size, time.monotonic() - began)
+        self._pace.took(size, time.monotonic() - began, waiting)
         self._show()
         self._run.control.pay(size)
 

@@ -98,13 +98,14 @@ class Outcome:
     ``skipped``: it was committed before; ``refused``: something is wrong with the segment, or with
     what it takes, and nothing was done; ``unseen``: the file is not there, or another one;
     ``fenced``: the job is not its sender's any more, or at rest; ``away``: the database is.
-    ``seconds`` are those of the load alone.
+    ``seconds`` are those of the errand alone, ``waiting`` those of them outside of the load.
     """
 
     kind: Literal["done", "skipped", "refused", "unseen", "fenced", "cancelled", "away"]
     worker: str
     checkpoint: Checkpoint | None = None
     seconds: float = 0.0
+    waiting: float = 0.0
     words: str = ""
 
 
@@ -130,7 +131,7 @@ def carry_out(errand: Errand) -> Outcome:
             _connections.one(errand.access, keeps=errand.keeps) as connection,
             connection.begin(),
         ):
-            checkpoint = _load(connection, errand, segment)
+            checkpoint, load_took = _load(connection, errand, segment)
     except _Unseen:
         return Outcome("unseen", here)
     except _Fenced:
@@ -142,11 +143,17 @@ def carry_out(errand: Errand) -> Outcome:
             return Outcome("away", here, words=_words(error, errand.access))
         return Outcome("refused", here)
     kind: Literal["done", "skipped"] = "skipped" if checkpoint is None else "done"
-    return Outcome(kind, here, checkpoint, time.monotonic() - began)
+    seconds = time.monotonic() - began
+    return Outcome(kind, here, checkpoint, seconds, seconds - load_took)
 
 
-def _load(connection: Connection, errand: Errand, segment: Segment) -> Checkpoint | None:
-    """Load and record it in the transaction that is open; None where that was done before."""
+def _load(
+    connection: Connection, errand: Errand, segment: Segment
+) -> tuple[Checkpoint | None, float]:
+    """Load and record it in the transaction that is open; None where that was done before.
+
+    And the seconds that the load took.
+    """
     plan, claim = errand.plan, errand.claim
     start = plan.base + segment.start
     connection.execute(BEGIN, {"name": errand.name})
@@ -159,7 +166,8 @@ def _load(connection: Connection, errand: Errand, segment: Segment) -> Checkpoin
     if not connection.scalar(IS_CLAIMED, facts):
         raise _Fenced
     if checkpoints.is_committed(connection, claim.job_id, start):
-        return None
+        return None, 0.0
+    began = time.monotonic()
     if plan.source_column is not None:
         tables.name_source(connection, plan.source_name)
     loader: LenientLoader | StrictLoader
@@ -169,12 +177,13 @@ def _load(connection: Connection, errand: Errand, segment: Segment) -> Checkpoin
     else:
         loader = StrictLoader(plan, errand.staging)
         checkpoint = loader.load(connection, segment)
+    took = time.monotonic() - began
     placed = replace(checkpoint, start=start, stop=plan.base + checkpoint.stop)
     if not checkpoints.record(connection, claim, placed):
         raise _Fenced
     if errand.merges:
         merge(connection, claim.job_id)
-    return checkpoint
+    return checkpoint, took
 
 
 def _no_line(_position: int) -> int:

@@ -25,6 +25,10 @@ from taskwidgets.transfers.widening import BegunAnew, Misfits, Widening, decide
 
 __all__ = ["Follower", "Segments", "StrictSegments"]
 
+# Of the ways to the server and back that a segment takes, four are outside of its load (BEGIN, SET,
+# the checkpoint, COMMIT) and two in it (the beginning and the end of COPY).
+WAITS = 6 / 4
+
 SegmentT = TypeVar("SegmentT", bound=Segment)
 SegmentT_co = TypeVar("SegmentT_co", bound=Segment, covariant=True)
 
@@ -168,7 +172,7 @@ class Segments(Generic[SegmentT]):
             return False
         if outcome.checkpoint is not None:
             self._loaded[batch.start] = outcome.checkpoint
-        self._common.pace.took(len(batch.data), outcome.seconds)
+        self._common.pace.took(len(batch.data), outcome.seconds, WAITS * outcome.waiting)
         return True
 
     def _carry_here(self, connection: Connection, batch: SegmentT) -> None:
@@ -182,13 +186,16 @@ class Segments(Generic[SegmentT]):
             reach("before the rows")
             if self._is_done_elsewhere(connection, batch):
                 return
+            load_began = time.monotonic()
             checkpoint = self._load_named(connection, batch)
+            load_took = time.monotonic() - load_began
             self._record(connection, checkpoint)
             self._common.merger.merge_if_due(connection)
             reach("after the rows")
         self._loaded[batch.start] = checkpoint
         reach("after the checkpoint")
-        self._common.pace.took(len(batch.data), time.monotonic() - began)
+        seconds = time.monotonic() - began
+        self._common.pace.took(len(batch.data), seconds, WAITS * (seconds - load_took))
 
     def _load_named(self, connection: Connection, batch: SegmentT) -> Checkpoint:
         if self._plan.source_column is not None:

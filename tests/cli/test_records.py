@@ -15,7 +15,10 @@ from fix_scripts import environment
 from fix_servers import plain
 
 from taskwidgets import JobFailed
+from taskwidgets.cli.checks import all_checks
 from taskwidgets.cli.output import in_terminal
+from taskwidgets.tabular import boundaries
+from taskwidgets.transfers import binary_copy
 
 
 @pytest.fixture
@@ -164,6 +167,15 @@ def test_doctor_on_a_good_database(run, run_json, empty_url, database_url):
     for name in ("python", "clicks", "embedded", "rights", "connections", "disk"):
         assert checks[name][0][0] in ("ok", "warn")
     assert "ipykernel" in checks["packages"][0][1]
+    assert checks["compiled"] == [("ok", "the parts in C are compiled")]
+
+
+@pytest.mark.parametrize(("module", "name"), [(binary_copy, "encoder"), (boundaries, "compiled")])
+def test_doctor_where_there_was_no_compiler(module, name, monkeypatch):
+    """It is no fault, but told, with what helps."""
+    monkeypatch.setattr(module, name, None)
+    (check,) = [check for check in all_checks(None) if check.name == "compiled"]
+    assert (check.status, "gcc" in check.advice) == ("warn", True)
 
 
 def test_doctor_on_a_database_without_rights(run_json, run, empty_url):
