@@ -22,7 +22,7 @@ LAB_OPTIONS ?=
 BENCH_OPTIONS ?=
 PYTEST_OPTIONS ?=
 TEST_WORKERS ?= 2
-COMPILED := hatch_build.py $(wildcard taskwidgets/*/*.c)
+COMPILED := hatch_build.py $(wildcard taskwidgets/*/*.[ch])
 ALONE := tests/browser tests/notebooks tests/test_speed.py
 
 .PHONY: lab demo test bench docs pictures clean system-packages
