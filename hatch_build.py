@@ -32,9 +32,7 @@ class CustomBuildHook(BuildHookInterface[Any]):
             return
         try:
             compiled = compile_modules(Path(self.root))
-        except BaseException as error:
-            if isinstance(error, KeyboardInterrupt):
-                raise
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - any failure means the same
             self.app.display_warning(f"nothing is compiled, transfers are slower: {error}")
             return
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
