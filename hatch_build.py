@@ -19,6 +19,7 @@ from setuptools.command.build_ext import build_ext
 
 MODULES = {
     "taskwidgets.tabular._record_ends": "taskwidgets/tabular/record_ends.c",
+    "taskwidgets.transfers._csv_rows": "taskwidgets/transfers/csv_rows.c",
     "taskwidgets.transfers._binary_rows": "taskwidgets/transfers/binary_rows.c",
 }
 

@@ -7,59 +7,12 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include <stdint.h>
-#include <string.h>
-
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
-
-#define BLOCK 64 /* bytes; as many as a word has bits */
-
-typedef unsigned char byte;
+#include "blocks.h"
 
 typedef struct {
     Py_ssize_t first, last, records, lines, lines_to_last;
     int inside;
 } Found;
-
-/* A bit for each of 64 bytes, the lowest for the first: whether it is `wanted`. */
-static inline uint64_t equal(const byte *at, byte wanted)
-{
-    uint64_t bits = 0;
-#ifdef __SSE2__
-    const __m128i all = _mm_set1_epi8((char)wanted);
-    for (int part = 0; part < BLOCK / 16; part++) {
-        __m128i some = _mm_loadu_si128((const __m128i *)(at + 16 * part));
-        uint64_t found = (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(some, all));
-        bits |= found << (16 * part);
-    }
-#else
-    for (int place = 0; place < BLOCK; place++)
-        bits |= (uint64_t)(at[place] == wanted) << place;
-#endif
-    return bits;
-}
-
-static inline int count(uint64_t bits)
-{
-    bits -= (bits >> 1) & 0x5555555555555555;
-    bits = (bits & 0x3333333333333333) + ((bits >> 2) & 0x3333333333333333);
-    bits = (bits + (bits >> 4)) & 0x0F0F0F0F0F0F0F0F;
-    return (int)((bits * 0x0101010101010101) >> 56);
-}
-
-static inline int lowest(uint64_t bits) /* of one that is not 0 */
-{
-    return count((bits & (0 - bits)) - 1);
-}
-
-static inline int highest(uint64_t bits) /* of one that is not 0 */
-{
-    for (int shift = 1; shift < BLOCK; shift *= 2)
-        bits |= bits >> shift;
-    return count(bits) - 1;
-}
 
 /* Look at so many bytes. The offsets found are those behind the newlines. */
 static void scan_bytes(const byte *data, Py_ssize_t length, byte quote, Found *found)

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, text
 
 from taskwidgets.errors import OptionError
 from taskwidgets.runtime.store import JobSpec
+from taskwidgets.transfers.csv_rows import CsvForm
 from taskwidgets.transfers.names import TableName
 from taskwidgets.transfers.part_formats import FORMATS, PARQUET, PARQUET_SETTINGS
 from taskwidgets.transfers.partial_file import check_target_path
@@ -181,6 +182,20 @@ class DownloadPlan:
         if self.options.quote_all and self.columns:
             options.append(sql.SQL("FORCE_QUOTE *"))
         return sql.SQL(", ").join(options)
+
+    def text_options(self) -> sql.Composable:
+        """The same for rows of COPY's text format, with the same delimiter."""
+        return sql.SQL("DELIMITER {}, ENCODING 'UTF8'").format(sql.Literal(self.options.delimiter))
+
+    def csv_form(self, text_options: str) -> CsvForm:
+        """What ``copy_options`` ask for; ``text_options`` as the server wants them."""
+        return CsvForm(
+            text_options,
+            self.options.delimiter,
+            self.options.null_value,
+            self.options.quote_all,
+            len(self.columns),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary for the store."""

@@ -388,8 +388,9 @@ class Exporting(ABC):
         else:
             select = plan.select_from(self._staging, staging_columns(len(plan.columns)))
         query, options = self._spoken(select), self._spoken(plan.copy_options())
+        csv = plan.csv_form(self._spoken(plan.text_options()))
         return lambda start, stop: CopyOut(
-            f"{query} WHERE ctid >= '({start},0)' AND ctid < '({stop},0)'", options
+            f"{query} WHERE ctid >= '({start},0)' AND ctid < '({stop},0)'", options, csv
         )
 
     def _header(self, begin: list[str]) -> bytes:

@@ -113,7 +113,7 @@ class PipeReader:
         self._reading = reading = self._pipe.open()
         cursor = self._session.cursor()
         self._guarded(lambda: self._send(cursor, copy.to(f"'{self._pipe.path}'")))
-        return Pieces(self._pieces(reading, cursor))
+        return copy.pieces(self._pieces(reading, cursor))
 
     def _pieces(self, reading: FileIO, cursor: Any) -> Generator[Piece, None, int]:
         news = self._session.fileno()

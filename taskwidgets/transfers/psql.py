@@ -109,7 +109,7 @@ class PsqlReader:
 
     def read(self, copy: CopyOut) -> Pieces:
         self._order(f"{copy.to()} {self._copy_into}")
-        return Pieces(self._pieces())
+        return copy.pieces(self._pieces())
 
     def cancel(self) -> None:
         with suppress(ProcessLookupError):

@@ -23,6 +23,7 @@ from sqlalchemy.engine import URL
 from taskwidgets.errors import DatabaseError, RightsMissing, ServerUnreachable
 from taskwidgets.store.translate import address
 from taskwidgets.transfers.copier import FRAME
+from taskwidgets.transfers.csv_rows import CsvForm, Piece
 
 __all__ = [
     "CANCEL_SECONDS",
@@ -56,20 +57,33 @@ PATIENT = (
 )
 
 
-Piece = bytes | memoryview
-
-
 @dataclass(frozen=True)
 class CopyOut:
-    """A COPY of a query's rows; ``options`` are those of WITH."""
+    """A COPY of a query's rows; ``options`` are those of WITH.
+
+    ``csv``: the CSV that these options ask for, which may be made here of the text format.
+    """
 
     query: str
     options: str = ""
+    csv: CsvForm | None = None
 
     def to(self, place: str = "STDOUT") -> str:
         """The statement."""
-        options = f" WITH ({self.options})" if self.options else ""
+        form = self._form
+        wanted = self.options if form is None else form.text_options
+        options = f" WITH ({wanted})" if wanted else ""
         return f"COPY ({self.query}\n) TO {place}{options}"  # the query may end with a comment
+
+    def pieces(self, given: Generator[Piece, None, int]) -> Pieces:
+        """What is asked for, of what the statement gives; ``given`` returns the number of rows."""
+        form = self._form
+        return Pieces(given if form is None else form.convert(given))
+
+    @property
+    def _form(self) -> CsvForm | None:
+        """What is to be made here, in whatever process this is."""
+        return self.csv if self.csv is not None and self.csv.is_possible else None
 
 
 class Pieces:
@@ -134,7 +148,7 @@ class CopierReader:
 
     def read(self, copy: CopyOut) -> Pieces:
         self._order(copy.to())
-        return Pieces(self._pieces())
+        return copy.pieces(self._pieces())
 
     def _pieces(self) -> Generator[Piece, None, int]:
         while True:

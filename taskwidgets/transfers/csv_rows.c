@@ -1,0 +1,230 @@
+/* Rows of COPY's text format made into the very bytes of its CSV format.
+
+   A server spends a sixth less on text: for CSV it looks at each value three times, whether it has to
+   be quoted. In text, whatever is unusual has a backslash before it; so stretches without one, and
+   without a quote or an empty value, are the same in both, and are copied 64 bytes at a time.
+
+   The format: https://www.postgresql.org/docs/current/sql-copy.html, "Text Format"; which values CSV
+   quotes: CopyAttributeOutCSV in src/backend/commands/copyto.c. */
+
+#define Py_LIMITED_API 0x030B0000
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "../tabular/blocks.h"
+
+#define QUOTE '"'
+#define BACKSLASH '\\'
+
+typedef struct {
+    byte delimiter;
+    const byte *null;
+    Py_ssize_t null_length;
+    int quote_all;     /* whatever is not NULL */
+    int is_only;       /* there is one column */
+    byte stops[256];   /* what ends a value, or does not stand as it is */
+} Format;
+
+/* ------------------------------------------------------------------ values */
+
+/* The character that a backslash and `c` stand for. */
+static inline byte meant(byte c)
+{
+    switch (c) {
+    case 'b': return '\b';
+    case 'f': return '\f';
+    case 'n': return '\n';
+    case 'r': return '\r';
+    case 't': return '\t';
+    case 'v': return '\v';
+    }
+    return c;
+}
+
+/* Copy bytes up to the first that stops, or to `end`; 16 at a time, where there is room. */
+static inline const byte *plain(const Format *format, const byte *at, const byte *end, byte **out,
+                                const byte *limit)
+{
+    byte *to = *out;
+#ifdef __SSE2__
+    const __m128i quotes = _mm_set1_epi8(QUOTE), backslashes = _mm_set1_epi8(BACKSLASH);
+    const __m128i delimiters = _mm_set1_epi8((char)format->delimiter);
+    const __m128i newlines = _mm_set1_epi8('\n');
+    while (end - at >= 16 && limit - to >= 16) {
+        __m128i some = _mm_loadu_si128((const __m128i *)at);
+        _mm_storeu_si128((__m128i *)to, some);
+        __m128i found = _mm_or_si128(
+            _mm_or_si128(_mm_cmpeq_epi8(some, quotes), _mm_cmpeq_epi8(some, backslashes)),
+            _mm_or_si128(_mm_cmpeq_epi8(some, delimiters), _mm_cmpeq_epi8(some, newlines)));
+        unsigned bits = (unsigned)_mm_movemask_epi8(found);
+        if (bits) {
+            int length = lowest(bits);
+            *out = to + length;
+            return at + length;
+        }
+        at += 16;
+        to += 16;
+    }
+#endif
+    while (at < end && to < limit && !format->stops[*at])
+        *to++ = *at++;
+    *out = to;
+    return at;
+}
+
+/* The value that begins at `at`, and ends before `end`, as CSV at *out; what ends it, or NULL where
+   there is no room. */
+static const byte *value(const Format *format, const byte *at, const byte *end, byte **out,
+                         const byte *limit)
+{
+    if (end - at > 2 && at[0] == BACKSLASH && at[1] == 'N' &&
+        (at[2] == '\n' || at[2] == format->delimiter)) {
+        if (limit - *out < format->null_length)
+            return NULL;
+        memcpy(*out, format->null, (size_t)format->null_length);
+        *out += format->null_length;
+        return at + 2;
+    }
+    byte *begin = *out, *to = begin + 1; /* it may be to be quoted */
+    int is_quoted = format->quote_all;
+    for (;;) {
+        if (limit - to < 3)
+            return NULL;
+        at = plain(format, at, end, &to, limit);
+        if (limit - to < 3)
+            return NULL;
+        byte c = *at;
+        if (c == '\n' || c == format->delimiter)
+            break;
+        at++;
+        if (c == QUOTE) {
+            is_quoted = 1;
+            *to++ = QUOTE;
+        } else if (c == BACKSLASH && end - at > 1) { /* before the last newline, it is garbage */
+            c = meant(*at++);
+            is_quoted |= c == format->delimiter || c == '\n' || c == '\r';
+        }
+        *to++ = c;
+    }
+    Py_ssize_t length = to - begin - 1;
+    /* What reads as NULL, and what older programs take for the end of all. */
+    is_quoted |= length == format->null_length &&
+                 !memcmp(begin + 1, format->null, (size_t)length);
+    is_quoted |= format->is_only && length == 2 && !memcmp(begin + 1, "\\.", 2);
+    if (is_quoted) {
+        *begin = QUOTE;
+        *to++ = QUOTE;
+    } else {
+        memmove(begin, begin + 1, (size_t)length);
+        to--;
+    }
+    *out = to;
+    return at;
+}
+
+/* ------------------------------------------------------------------ rows */
+
+typedef struct {
+    Py_ssize_t read, written, rows;
+    int is_full; /* there was no room for more */
+} Done;
+
+/* Convert all whole rows of [at, end) that have room in [out, limit). */
+static void convert_rows(const Format *format, const byte *at, const byte *end, byte *out,
+                         const byte *limit, Done *done)
+{
+    const byte *begin = at, *first_out = out;
+    /* Whether values can be copied without a look at each. */
+    const int by_blocks = !format->quote_all && !format->null_length;
+    while (end > at && end[-1] != '\n') /* a row that is still to come in full */
+        end--;
+    const byte *field = at; /* where the value begins that `at` is in */
+    while (at < end) {
+        if (by_blocks && end - at >= BLOCK) {
+            if (limit - out < BLOCK) {
+                done->is_full = 1;
+                return;
+            }
+            uint64_t newlines = equal(at, '\n');
+            uint64_t stops = newlines | equal(at, format->delimiter);
+            uint64_t empty = stops & (stops << 1 | (uint64_t)(at == field));
+            uint64_t special = either(at, QUOTE, BACKSLASH) | empty;
+            memcpy(out, at, BLOCK);
+            uint64_t before = special ? (special & (0 - special)) - 1 : ~(uint64_t)0;
+            stops &= before;
+            newlines &= before;
+            if (newlines) {
+                int last = highest(newlines) + 1;
+                done->rows += count(newlines);
+                done->read = at + last - begin;
+                done->written = out + last - first_out;
+            }
+            if (stops) {
+                int last = highest(stops) + 1;
+                field = at + last;
+            }
+            if (!special) {
+                at += BLOCK;
+                out += BLOCK;
+                continue;
+            }
+        }
+        out += field - at; /* back to where the value begins, which may be long ago */
+        at = value(format, field, end, &out, limit);
+        if (at == NULL || out == limit) {
+            done->is_full = 1;
+            return;
+        }
+        byte stop = *out++ = *at++;
+        field = at;
+        if (stop == '\n') {
+            done->rows++;
+            done->read = at - begin;
+            done->written = out - first_out;
+        }
+    }
+}
+
+PyDoc_STRVAR(convert_doc,
+"convert(data, out, delimiter, null, quote_all, is_only) -> (read, written, rows, is_full)\n\n"
+"Make rows of COPY's text format into those of its CSV format, as many as are whole and have room.\n\n"
+"data: rows as COPY writes them with this delimiter and \\N for NULL, bytes-like; the last one may\n"
+"be cut off. out: where the rows go, writable. delimiter: a byte, as a number; no letter, digit,\n"
+"point, quote or backslash. null: what is to stand for NULL. quote_all: quote what is not NULL.\n"
+"is_only: there is one column, and not several.\n\n"
+"Returns how many bytes were read and written, how many rows they are, and whether it was for want\n"
+"of room that there were no more.");
+
+static PyObject *convert(PyObject *module, PyObject *arguments)
+{
+    Py_buffer data, out, null;
+    int delimiter;
+    Format format = {0};
+    Done done = {0};
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "y*w*iy*pp", &data, &out, &delimiter, &null,
+                          &format.quote_all, &format.is_only))
+        return NULL;
+    format.delimiter = (byte)delimiter;
+    format.null = null.buf;
+    format.null_length = null.len;
+    format.stops[format.delimiter] = format.stops[QUOTE] = 1;
+    format.stops['\n'] = format.stops[BACKSLASH] = 1;
+    Py_BEGIN_ALLOW_THREADS
+    convert_rows(&format, data.buf, (const byte *)data.buf + data.len, out.buf,
+                 (const byte *)out.buf + out.len, &done);
+    Py_END_ALLOW_THREADS
+    PyBuffer_Release(&data);
+    PyBuffer_Release(&out);
+    PyBuffer_Release(&null);
+    return Py_BuildValue("(nnnN)", done.read, done.written, done.rows,
+                         PyBool_FromLong(done.is_full));
+}
+
+static PyMethodDef methods[] = {{"convert", convert, METH_VARARGS, convert_doc}, {0}};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "_csv_rows", "Rows of COPY's text format as those of its CSV format.", 0,
+    methods, NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__csv_rows(void) { return PyModuleDef_Init(&definition); }
