@@ -56,12 +56,20 @@ static inline int count(uint64_t bits)
 
 static inline int lowest(uint64_t bits) /* of one that is not 0 */
 {
+#ifdef __GNUC__
+    return __builtin_ctzll(bits);
+#else
     return count((bits & (0 - bits)) - 1);
+#endif
 }
 
 static inline int highest(uint64_t bits) /* of one that is not 0 */
 {
+#ifdef __GNUC__
+    return BLOCK - 1 - __builtin_clzll(bits);
+#else
     for (int shift = 1; shift < BLOCK; shift *= 2)
         bits |= bits >> shift;
     return count(bits) - 1;
+#endif
 }

@@ -22,60 +22,63 @@ typedef struct {
     Py_ssize_t null_length;
     int quote_all;     /* whatever is not NULL */
     int is_only;       /* there is one column */
-    byte stops[256];   /* what ends a value, or does not stand as it is */
+    /* By the character behind a quote [0], or behind a backslash [1]: what the two mean, and whether
+       the value has to be quoted for the sake of it. */
+    byte meant[2][256], quotes[2][256];
 } Format;
 
 /* ------------------------------------------------------------------ values */
 
-/* The character that a backslash and `c` stand for. */
-static inline byte meant(byte c)
-{
-    switch (c) {
-    case 'b': return '\b';
-    case 'f': return '\f';
-    case 'n': return '\n';
-    case 'r': return '\r';
-    case 't': return '\t';
-    case 'v': return '\v';
-    }
-    return c;
-}
+/* What a value is so far: where its next byte goes, and whether it is to be quoted. */
+typedef struct {
+    byte *to;
+    int is_quoted;
+} Value;
 
-/* Copy bytes up to the first that stops, or to `end`; 16 at a time, where there is room. */
-static inline const byte *plain(const Format *format, const byte *at, const byte *end, byte **out,
-                                const byte *limit)
+/* Copy a value on, 64 bytes at a time, as long as there are more, and room; where it stopped, which
+   may be within the value. What is found is handled without branches: quotes and backslashes come
+   as they like, and a processor would guess half of them wrong. */
+static const byte *blocks(const Format *format, const byte *at, const byte *end, Value *value,
+                          const byte *limit)
 {
-    byte *to = *out;
-#ifdef __SSE2__
-    const __m128i quotes = _mm_set1_epi8(QUOTE), backslashes = _mm_set1_epi8(BACKSLASH);
-    const __m128i delimiters = _mm_set1_epi8((char)format->delimiter);
-    const __m128i newlines = _mm_set1_epi8('\n');
-    while (end - at >= 16 && limit - to >= 16) {
-        __m128i some = _mm_loadu_si128((const __m128i *)at);
-        _mm_storeu_si128((__m128i *)to, some);
-        __m128i found = _mm_or_si128(
-            _mm_or_si128(_mm_cmpeq_epi8(some, quotes), _mm_cmpeq_epi8(some, backslashes)),
-            _mm_or_si128(_mm_cmpeq_epi8(some, delimiters), _mm_cmpeq_epi8(some, newlines)));
-        unsigned bits = (unsigned)_mm_movemask_epi8(found);
-        if (bits) {
-            int length = lowest(bits);
-            *out = to + length;
-            return at + length;
+    byte *to = value->to;
+    while (end - at >= 2 * BLOCK && limit - to >= 4 * BLOCK) {
+        const byte *block = at;
+        uint64_t stops = either(block, format->delimiter, '\n');
+        uint64_t escapes = equal(block, BACKSLASH), special = equal(block, QUOTE) | escapes | stops;
+        while (special) {
+            int place = lowest(special);
+            const byte *found = block + place;
+            memcpy(to, at, BLOCK);
+            to += found - at;
+            if (stops >> place & 1) {
+                value->to = to;
+                return found;
+            }
+            int is_escaped = escapes >> place & 1;
+            byte next = found[1];
+            to[0] = format->meant[is_escaped][next];
+            to[1] = QUOTE; /* its second one, else written over */
+            to += 2 - is_escaped;
+            at = found + 1 + is_escaped;
+            value->is_quoted |= format->quotes[is_escaped][next];
+            special &= special - 1;
+            special &= ~((uint64_t)is_escaped << 1 << place);
         }
-        at += 16;
-        to += 16;
+        memcpy(to, at, BLOCK);
+        if (at < block + BLOCK) {
+            to += block + BLOCK - at;
+            at = block + BLOCK;
+        }
     }
-#endif
-    while (at < end && to < limit && !format->stops[*at])
-        *to++ = *at++;
-    *out = to;
+    value->to = to;
     return at;
 }
 
 /* The value that begins at `at`, and ends before `end`, as CSV at *out; what ends it, or NULL where
    there is no room. */
-static const byte *value(const Format *format, const byte *at, const byte *end, byte **out,
-                         const byte *limit)
+static const byte *convert_value(const Format *format, const byte *at, const byte *end, byte **out,
+                                 const byte *limit)
 {
     if (end - at > 2 && at[0] == BACKSLASH && at[1] == 'N' &&
         (at[2] == '\n' || at[2] == format->delimiter)) {
@@ -85,12 +88,12 @@ static const byte *value(const Format *format, const byte *at, const byte *end, 
         *out += format->null_length;
         return at + 2;
     }
-    byte *begin = *out, *to = begin + 1; /* it may be to be quoted */
-    int is_quoted = format->quote_all;
+    byte *begin = *out;
+    Value value = {begin + 1, format->quote_all}; /* it may be to be quoted */
+    at = blocks(format, at, end, &value, limit);
+    byte *to = value.to;
+    int is_quoted = value.is_quoted;
     for (;;) {
-        if (limit - to < 3)
-            return NULL;
-        at = plain(format, at, end, &to, limit);
         if (limit - to < 3)
             return NULL;
         byte c = *at;
@@ -101,8 +104,9 @@ static const byte *value(const Format *format, const byte *at, const byte *end, 
             is_quoted = 1;
             *to++ = QUOTE;
         } else if (c == BACKSLASH && end - at > 1) { /* before the last newline, it is garbage */
-            c = meant(*at++);
-            is_quoted |= c == format->delimiter || c == '\n' || c == '\r';
+            c = *at++;
+            is_quoted |= format->quotes[1][c];
+            c = format->meant[1][c];
         }
         *to++ = c;
     }
@@ -170,7 +174,7 @@ static void convert_rows(const Format *format, const byte *at, const byte *end, 
             }
         }
         out += field - at; /* back to where the value begins, which may be long ago */
-        at = value(format, field, end, &out, limit);
+        at = convert_value(format, field, end, &out, limit);
         if (at == NULL || out == limit) {
             done->is_full = 1;
             return;
@@ -208,8 +212,16 @@ static PyObject *convert(PyObject *module, PyObject *arguments)
     format.delimiter = (byte)delimiter;
     format.null = null.buf;
     format.null_length = null.len;
-    format.stops[format.delimiter] = format.stops[QUOTE] = 1;
-    format.stops['\n'] = format.stops[BACKSLASH] = 1;
+    memset(format.meant[0], QUOTE, sizeof format.meant[0]);
+    memset(format.quotes[0], 1, sizeof format.quotes[0]);
+    for (int c = 0; c < 256; c++)
+        format.meant[1][c] = (byte)c;
+    for (const char *one = "b\bf\fn\nr\rt\tv\v"; *one; one += 2)
+        format.meant[1][(byte)one[0]] = (byte)one[1];
+    for (int c = 0; c < 256; c++) {
+        byte meant = format.meant[1][c];
+        format.quotes[1][c] = meant == format.delimiter || meant == '\n' || meant == '\r';
+    }
     Py_BEGIN_ALLOW_THREADS
     convert_rows(&format, data.buf, (const byte *)data.buf + data.len, out.buf,
                  (const byte *)out.buf + out.len, &done);

@@ -104,7 +104,7 @@ class Download(Exporting):
         task = ExportRanges(
             store=self._store,
             run=run,
-            copy=self._copy(),
+            copies=self._copies(),
             reader=lambda: self._reader(begin),
             compressor=lambda: compressor(plan.path),
             file=file,

@@ -61,7 +61,8 @@ class OwnHands:
 class ExportParts(Generic[ToolT]):
     """Hands out the ranges that are missing, has each written, and commits it.
 
-    ``order`` says how a range is written; ``count_rows``: progress goes by rows, not by blocks;
+    ``order`` says how a range is written; ``learn`` hears how many bytes of CSV came for how many
+    rows; ``count_rows``: progress goes by rows, not by blocks;
     ``check`` raises what speaks against going on.
     """
 
@@ -73,6 +74,7 @@ class ExportParts(Generic[ToolT]):
         missing: list[PartRange],
         order: Callable[[PartRange], PartOrder],
         hands: Hands[ToolT],
+        learn: Callable[[int, int], None],
         count_rows: bool,
         keep_alive: Callable[[], None],
         check: Callable[[], None],
@@ -82,6 +84,7 @@ class ExportParts(Generic[ToolT]):
         self._left = missing[::-1]
         self._order = order
         self._hands = hands
+        self._learn = learn
         self._count_rows = count_rows
         self._keep_alive = keep_alive
         self._check = check
@@ -107,6 +110,7 @@ class ExportParts(Generic[ToolT]):
         except TargetError:
             self._check_claim()  # whoever has the job now may have taken the folder away
             raise
+        self._learn(made.read, made.rows)
         reach("after the part")
         self._commit(batch, made)
 

@@ -19,7 +19,8 @@ from taskwidgets.store.merging import Merger
 from taskwidgets.transfers.compression import Compressor
 from taskwidgets.transfers.pace import Pace
 from taskwidgets.transfers.partial_file import OrderedFile
-from taskwidgets.transfers.reader import CopyOut, Piece, Reader
+from taskwidgets.transfers.range_copies import RangeCopies
+from taskwidgets.transfers.reader import Piece, Reader
 
 __all__ = ["BlockRange", "ExportRanges"]
 
@@ -48,8 +49,8 @@ class BlockRange:
 class ExportRanges:
     """Hands out ranges, writes what comes back in order, and makes checkpoints.
 
-    ``copy`` makes the COPY of blocks [start, stop); ``count_rows``: progress goes by rows,
-    not by blocks; ``saved``: bytes that are checkpointed already; ``check`` raises what speaks
+    ``copies`` makes the COPY of a range; ``count_rows``: progress goes by rows, not by
+    blocks; ``saved``: bytes that are checkpointed already; ``check`` raises what speaks
     against going on.
     """
 
@@ -58,7 +59,7 @@ class ExportRanges:
         *,
         store: PostgresJobStore,
         run: Run,
-        copy: Callable[[int, int], CopyOut],
+        copies: RangeCopies,
         reader: Callable[[], Reader],
         compressor: Callable[[], Compressor],
         file: OrderedFile,
@@ -70,7 +71,7 @@ class ExportRanges:
     ) -> None:
         self._store = store
         self._run = run
-        self._copy = copy
+        self._copies = copies
         self._reader = reader
         self._compressor = compressor
         self._file = file
@@ -123,7 +124,7 @@ class ExportRanges:
         began, squeeze, size = time.monotonic(), self._compressor(), 0
         waiting = 0.0
         try:
-            pieces = tool.read(self._copy(batch.start, batch.stop))
+            pieces = tool.read(self._copies.of(batch.start, batch.stop))
             for piece in pieces:
                 waiting = waiting or time.monotonic() - began
                 size += len(piece)
@@ -136,6 +137,7 @@ class ExportRanges:
         except BaseException:
             self._file.drop_range(batch.number)
             raise
+        self._copies.learn(size, rows)
         blocks = batch.stop - batch.start
         with self._lock:
             self._bytes_per_block = max(1.0, size / blocks)

@@ -34,6 +34,7 @@ from taskwidgets.transfers.download_plan import DownloadPlan, described
 from taskwidgets.transfers.materialize import Materialize, staging_columns
 from taskwidgets.transfers.names import TableName, staging_name
 from taskwidgets.transfers.proof import Proof
+from taskwidgets.transfers.range_copies import RangeCopies
 from taskwidgets.transfers.reader import CopierReader, CopyOut, Reader, opening
 from taskwidgets.transfers.readers import open_reader
 from taskwidgets.transfers.snapshot import (
@@ -380,17 +381,17 @@ class Exporting(ABC):
         except (Stopped, TaskwidgetsError, psycopg2.Error, sqlalchemy.exc.SQLAlchemyError):
             return  # the snapshot is lost, or the job is over: the proof does without
 
-    def _copy(self) -> Callable[[int, int], CopyOut]:
-        """What makes the COPY of blocks [start, stop)."""
+    def _copies(self) -> RangeCopies:
+        """What makes the COPY of a range of blocks."""
         plan = self._plan
         if plan.table is not None:
             select = plan.select_from(plan.table, plan.columns)
         else:
             select = plan.select_from(self._staging, staging_columns(len(plan.columns)))
-        query, options = self._spoken(select), self._spoken(plan.copy_options())
-        csv = plan.csv_form(self._spoken(plan.text_options()))
-        return lambda start, stop: CopyOut(
-            f"{query} WHERE ctid >= '({start},0)' AND ctid < '({stop},0)'", options, csv
+        return RangeCopies(
+            self._spoken(select),
+            self._spoken(plan.copy_options()),
+            plan.csv_form(self._spoken(plan.text_options())),
         )
 
     def _header(self, begin: list[str]) -> bytes:

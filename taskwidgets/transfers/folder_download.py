@@ -130,14 +130,14 @@ class FolderDownload(Exporting):
             run.meter.set(blocks_done, rows, end, "blocks")
         else:
             run.meter.set(rows, rows, plan.materialized["rows"], "rows")
-        copy = self._copy()
+        copies = self._copies()
         kind = plan.options.format
         assert kind is not None
         whole = PartOrder(
             place=folder.place,
             stem="",
             format=kind,
-            copy=copy(0, 0),
+            copy=copies.of(0, 0),
             header=b"" if kind == PARQUET else self._patiently(run, lambda: self._header(begin)),
             columns=tuple(plan.columns),
             types=tuple(plan.type_names),
@@ -150,9 +150,10 @@ class FolderDownload(Exporting):
             order=lambda part: replace(
                 whole,
                 stem=f"part-{part.number:05}-{token}",
-                copy=copy(part.start, part.stop),
+                copy=copies.of(part.start, part.stop),
             ),
             hands=self._hands(run, begin),
+            learn=copies.learn,
             count_rows=plan.materialized is not None,
             keep_alive=self._keep_alive,
             check=self._check_proof,
