@@ -26,7 +26,7 @@ from taskwidgets.store.migrate import is_current
 from taskwidgets.store.schema import SCHEMA
 from taskwidgets.store.translate import address
 from taskwidgets.tabular import boundaries
-from taskwidgets.transfers import binary_copy
+from taskwidgets.transfers import binary_copy, csv_rows
 
 __all__ = ["Check", "all_checks"]
 
@@ -114,10 +114,10 @@ def _packages() -> Iterator[Check]:
 
 def _compiled() -> Check:
     """Whether the parts in C were compiled when the package was installed."""
-    if boundaries.compiled is not None and binary_copy.encoder is not None:
+    if None not in (boundaries.compiled, binary_copy.encoder, csv_rows.converter):
         return Check("compiled", "ok", "the parts in C are compiled")
     return Check(
-        "compiled", "warn", "the parts in C are not compiled: everything works, uploads are slower",
+        "compiled", "warn", "the parts in C are not compiled: everything works, more slowly",
         "install a C compiler and Python's headers (on Debian gcc and python3-dev), and then "
         "taskwidgets anew",
     )  # fmt: skip

@@ -18,7 +18,7 @@ from taskwidgets import JobFailed
 from taskwidgets.cli.checks import all_checks
 from taskwidgets.cli.output import in_terminal
 from taskwidgets.tabular import boundaries
-from taskwidgets.transfers import binary_copy
+from taskwidgets.transfers import binary_copy, csv_rows
 
 
 @pytest.fixture
@@ -170,7 +170,10 @@ def test_doctor_on_a_good_database(run, run_json, empty_url, database_url):
     assert checks["compiled"] == [("ok", "the parts in C are compiled")]
 
 
-@pytest.mark.parametrize(("module", "name"), [(binary_copy, "encoder"), (boundaries, "compiled")])
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [(binary_copy, "encoder"), (csv_rows, "converter"), (boundaries, "compiled")],
+)
 def test_doctor_where_there_was_no_compiler(module, name, monkeypatch):
     """It is no fault, but told, with what helps."""
     monkeypatch.setattr(module, name, None)
