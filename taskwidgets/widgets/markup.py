@@ -97,10 +97,12 @@ STYLE = """
 .taskwidgets-fill-paused { background: var(--jp-warn-color1, #f57c00); }
 .taskwidgets-fill-failed { background: var(--jp-error-color1, #d32f2f); }
 .taskwidgets-fill-completed { background: var(--jp-success-color1, #388e3c); }
+/* It moves once it has been unknown for a moment: each picture costs the page, and most jobs know
+   after half a second. By transform, for which nothing has to be laid out anew. */
 .taskwidgets-fill-unknown {
-  width: 30%; animation: taskwidgets-slide 1.6s ease-in-out infinite alternate;
+  width: 30%; animation: taskwidgets-slide 1.6s ease-in-out 1s infinite alternate;
 }
-@keyframes taskwidgets-slide { from { margin-left: 0; } to { margin-left: 70%; } }
+@keyframes taskwidgets-slide { to { transform: translateX(233%); } }
 @media (prefers-reduced-motion: reduce) {
   .taskwidgets-fill { transition: none; } .taskwidgets-fill-unknown { animation: none; }
 }

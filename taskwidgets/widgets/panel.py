@@ -40,7 +40,8 @@ class Panel:
         self._refused = ""
         self._confirming = False
         self._rejects: Rejects | None = None  # made when there are some first
-        self._dashboard: widgets.HTML | None = None  # as is the link to that of a cluster
+        self._dialog: widgets.HBox | None = None
+        self._dashboard: widgets.HTML | None = None  # the link to that of a cluster
 
         # What is made costs the page: widgets share what they may, and the question is made when it
         # is asked first. The bar and the numbers change together, so they are one widget.
@@ -57,8 +58,6 @@ class Panel:
             [self._pause, self._resume, self._terminate], layout=self._layout
         )
         self._buttons.add_class("taskwidgets-buttons")
-        self._dialog = widgets.HBox([], layout={"display": "none"})
-        self._dialog.add_class("taskwidgets-buttons")
         self.root = widgets.VBox(
             [
                 self._html(markup.STYLE),
@@ -66,7 +65,6 @@ class Panel:
                 self._progress,
                 self._fault,
                 self._buttons,
-                self._dialog,
                 self._status,
             ],
             layout=self._layout,
@@ -127,7 +125,8 @@ class Panel:
             if not self._may_terminate(state):
                 self._confirming = False
             # The buttons stay: hiding the one that was pressed would lose the keyboard's place.
-            show(self._dialog, self._confirming)
+            if self._dialog is not None:
+                show(self._dialog, self._confirming)
             self._tell_rejects()
 
     def _tell_cluster(self) -> str:
@@ -144,12 +143,7 @@ class Panel:
         # Beside the numbers, not among them: what is written anew each time cannot keep the focus.
         if self._dashboard is None and link:
             self._dashboard = self._html(link, layout=widgets.Layout())
-            place = self.root.children.index(self._progress) + 1
-            self.root.children = (
-                *self.root.children[:place],
-                self._dashboard,
-                *self.root.children[place:],
-            )
+            self._insert(self._dashboard, self._progress)
         elif self._dashboard is not None:
             set_value(self._dashboard, link)
         return markup.at_work(facts)
@@ -201,19 +195,28 @@ class Panel:
 
     def _confirm(self, confirming: bool) -> None:
         with self._lock:
-            if confirming and not self._dialog.children:
-                question = self._html(
-                    '<div class="taskwidgets" role="alert">Terminate this job and undo what it '
-                    "has done?</div>"
-                )
-                yes = self._button("Yes, terminate", "stop", self._on_yes, "danger")
-                self._dialog.children = (
-                    question,
-                    yes,
-                    self._button("No, keep it", "", self._on_no),
-                )
+            if confirming and self._dialog is None:
+                self._dialog = self._make_dialog()
+                self._insert(self._dialog, self._status)
             self._confirming = confirming
             self.refresh()
+
+    def _make_dialog(self) -> widgets.HBox:
+        question = self._html(
+            '<div class="taskwidgets" role="alert">Terminate this job and undo what it has done?'
+            "</div>"
+        )
+        yes = self._button("Yes, terminate", "stop", self._on_yes, "danger")
+        no = self._button("No, keep it", "", self._on_no)
+        dialog = widgets.HBox([question, yes, no])
+        dialog.add_class("taskwidgets-buttons")
+        return dialog
+
+    def _insert(self, widget: widgets.Widget, behind: widgets.Widget) -> None:
+        """Have it in the panel behind another. The page makes anew what stands behind it."""
+        place = self.root.children.index(behind) + 1
+        children = self.root.children
+        self.root.children = (*children[:place], widget, *children[place:])
 
     def _do(self, word: str, may: Callable[[State], bool], action: Callable[[], None]) -> None:
         """Run a button's action, say at once that it was heard, and show what it refused.
