@@ -93,8 +93,7 @@ def main() -> None:
         listener = threading.Thread(target=_listen, args=(connection, busy, orders), daemon=True)
         listener.start()
         cursor = connection.cursor()
-        for statement in order["begin"]:
-            cursor.execute(statement)
+        cursor.execute(";\n".join(order["begin"]))  # each alone would be a way there and back
     except psycopg2.Error as error:
         _complain(error)
         return

@@ -256,7 +256,7 @@ class Exporting(ABC):
         assert self._plan.table is not None
         lock = sql.SQL("SELECT FROM {} LIMIT 0").format(self._plan.table.identifier)
         return [
-            self._spoken(lock),
+            *self._spoken(lock),
             f"DO $$BEGIN IF pg_relation_filenode({self._plan.oid}) IS DISTINCT FROM {seen.filenode}"
             " THEN RAISE 'the table was rewritten' USING ERRCODE = '55000'; END IF; END$$",
         ]
@@ -264,10 +264,12 @@ class Exporting(ABC):
     def _settings(self) -> list[str]:
         """Statements for a reader's transaction: what values' texts depend on, as it began."""
         set_one = sql.SQL("SET LOCAL {} = {}")
-        return [
-            self._spoken(set_one.format(sql.Identifier(name), sql.Literal(value)))
-            for name, value in self._plan.settings.items()
-        ]
+        return self._spoken(
+            *(
+                set_one.format(sql.Identifier(name), sql.Literal(value))
+                for name, value in self._plan.settings.items()
+            )
+        )
 
     def _take_snapshot(self, run: Run, written: Written | None) -> None:
         table, oid = self._plan.table, self._plan.oid
@@ -388,35 +390,33 @@ class Exporting(ABC):
             select = plan.select_from(plan.table, plan.columns)
         else:
             select = plan.select_from(self._staging, staging_columns(len(plan.columns)))
-        return RangeCopies(
-            self._spoken(select),
-            self._spoken(plan.copy_options()),
-            plan.csv_form(self._spoken(plan.text_options())),
+        query, options, text_options = self._spoken(
+            select, plan.copy_options(), plan.text_options()
         )
+        return RangeCopies(query, options, plan.csv_form(text_options))
 
     def _header(self, begin: list[str]) -> bytes:
         """The line of the columns' names, by COPY's own hand; nothing where there is to be none."""
         plan = self._plan
         if not plan.options.header:
             return b""
-        query = self._spoken(plan.header_select())
-        options = self._spoken(plan.copy_options(header=True))
+        query, options = self._spoken(plan.header_select(), plan.copy_options(header=True))
         reader = self._reader(begin)
         try:
             return b"".join(map(bytes, reader.read(CopyOut(query, options))))
         finally:
             reader.close()
 
-    def _spoken(self, statement: sql.Composable) -> str:
-        """A composed statement as text, quoted as the server wants it."""
+    def _spoken(self, *statements: sql.Composable) -> list[str]:
+        """Composed statements as texts, quoted as the server wants it."""
         words: list[str] = []
 
         def act() -> None:
             with self._store.in_transaction() as connection:
-                words.append(tables.spoken(connection, statement))
+                words[:] = [tables.spoken(connection, statement) for statement in statements]
 
         self._store.database.patiently(act, lambda _: None)
-        return words[-1]
+        return words
 
     def _reader(self, begin: list[str]) -> Reader:
         """For statements that give rows all the time."""

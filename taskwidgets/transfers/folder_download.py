@@ -188,7 +188,7 @@ class FolderDownload(Exporting):
     def _cut(self, run: Run, blocks: int) -> None:
         """Decide how many parts there are to be."""
         sizes: list[int] = []
-        name = self._spoken((self._plan.table or self._staging).identifier)
+        (name,) = self._spoken((self._plan.table or self._staging).identifier)
 
         def act() -> None:
             with self._store.in_transaction() as connection:

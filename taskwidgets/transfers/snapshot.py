@@ -147,11 +147,13 @@ class Snapshot:
         try:
             with translated(database.url):
                 connection = self._connection.execution_options(isolation_level="REPEATABLE READ")
-                connection.execute(text("SET TRANSACTION READ ONLY"))
-                connection.execute(
-                    text(f"SET LOCAL idle_in_transaction_session_timeout = '{LONGEST_REST}'")
+                connection.execute(  # at once: each is a way to the server and back
+                    text(
+                        "SET TRANSACTION READ ONLY;"
+                        f"SET LOCAL idle_in_transaction_session_timeout = '{LONGEST_REST}';"
+                        "SET LOCAL statement_timeout = 0"
+                    )
                 )
-                connection.execute(text("SET LOCAL statement_timeout = 0"))
                 self.number = str(connection.scalar(text("SELECT pg_export_snapshot()")))
         except BaseException:
             self.close()
