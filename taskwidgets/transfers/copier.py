@@ -93,7 +93,8 @@ def main() -> None:
         listener = threading.Thread(target=_listen, args=(connection, busy, orders), daemon=True)
         listener.start()
         cursor = connection.cursor()
-        cursor.execute(";\n".join(order["begin"]))  # each alone would be a way there and back
+        if order["begin"]:  # at once: each alone would be a way to the server and back
+            cursor.execute(";\n".join(order["begin"]))
     except psycopg2.Error as error:
         _complain(error)
         return

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from psycopg2 import sql
 
 from taskwidgets.errors import DatabaseError
-from taskwidgets.tabular.boundaries import scan
 from taskwidgets.transfers import csv_rows
 from taskwidgets.transfers.csv_rows import CsvForm
 from taskwidgets.transfers.range_copies import LONG_VALUE, RangeCopies
@@ -174,7 +173,6 @@ def test_garbage_does_no_harm(data, room, null, quote_all):
     assert 0 <= read <= len(data)
     assert 0 <= written <= room
     assert rows <= data.count(b"\n")
-    assert scan(bytes(out[:written]), ord('"')).records == rows
     assert is_full or b"\n" not in data[read:]
 
 

@@ -289,7 +289,7 @@ def test_a_first_statement_that_fails_is_told(
     """The reader is not made; the error has the server's code, and nothing is left."""
     begin, state, error = REFUSED[case]
     with pytest.raises(error) as caught:
-        open_reader("SELECT 1", *begin)
+        open_reader(*begin)
     assert (type(caught.value), caught.value.sqlstate) == (error, state)
     no_trace(look)
 
