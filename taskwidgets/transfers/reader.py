@@ -45,7 +45,9 @@ PROGRAM = Path(__file__).with_name("copier.py")
 CANCEL_SECONDS = 2.0  # how long a process may take to cancel its statement, before it is killed
 LEAVE_SECONDS = 5.0  # how long a process that was killed may take to be gone
 PIPE_BYTES = 1 << 20  # the most that an ordinary user may have by default (pipe(7))
-NAP = 2  # ms, in which half a megabyte may come
+# How long a pipe is left alone for more to come, in ms: each look costs some 80 us, and who finds a
+# megabyte has kept the writer waiting.
+SHORTEST_NAP, LONGEST_NAP = 1, 8
 
 # What a server or a role may have set for short statements would end an export in its middle; what
 # waits for its turn in the file is idle in its transaction. (pg_dump does the same.) Settings that
@@ -220,7 +222,7 @@ class Gathered:
     """The reading end of a pipe into which rows come in small pieces, taken out in large ones.
 
     To be woken for each piece would cost more than all else; so after a look at it, it is left
-    alone for a moment, as long as it has room for what may come.
+    alone for a moment, in which half of it or more fills up.
     """
 
     def __init__(self, pipe: int, news: int) -> None:
@@ -229,16 +231,23 @@ class Gathered:
         self._news = select.poll()
         self._news.register(news, select.POLLIN)
         self._may_wait = widen(pipe) >= PIPE_BYTES
+        self._nap = SHORTEST_NAP
         # One for all: a new one would be new memory each time, which costs as much as the reading.
         self._buffer = memoryview(bytearray(PIPE_BYTES))
 
     def take(self) -> Iterator[memoryview]:
         """What is there, and what comes soon; each good until the next."""
-        while piece := self._read():
+        piece = self._read()
+        if len(piece) < PIPE_BYTES // 2:
+            self._nap = min(self._nap + 1, LONGEST_NAP)
+        elif len(piece) > PIPE_BYTES * 3 // 4:
+            self._nap = max(self._nap - 1, SHORTEST_NAP)
+        while piece:
             yield piece
             if self._may_wait and len(piece) < PIPE_BYTES // 2:
-                self._news.poll(NAP)
+                self._news.poll(self._nap)
                 return
+            piece = self._read()
 
     def rest(self) -> Iterator[memoryview]:
         """All that is left, when nobody writes any more."""
