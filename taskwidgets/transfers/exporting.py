@@ -15,6 +15,7 @@ import pandas as pd
 import psycopg2
 import sqlalchemy.exc
 from psycopg2 import sql
+from sqlalchemy import text
 
 from taskwidgets.errors import DatabaseError, OptionError, TargetError, TaskwidgetsError
 from taskwidgets.runtime.control import Stopped, Wish
@@ -56,6 +57,10 @@ SNAPSHOT_LOST = frozenset({"22023", "55000", "42704"})
 SMALL_BLOCKS = 8192  # 64 MB, counted in some 50 ms
 COUNT_DELAY = 5.0  # seconds
 ASIDE = 2  # connections besides the readers': the snapshot's, and that which counts the rows
+
+HAS_ASIDE = text(
+    "SELECT pg_relation_size(reltoastrelid) > 0 FROM pg_class WHERE oid = to_regclass(:name)"
+)
 
 # How long one attempt waits for a lock that others hold: between two, a wish is heard.
 LOCK_PATIENCE = "100ms"
@@ -387,13 +392,28 @@ class Exporting(ABC):
         """What makes the COPY of a range of blocks."""
         plan = self._plan
         if plan.table is not None:
-            select = plan.select_from(plan.table, plan.columns)
+            relation, select = plan.table, plan.select_from(plan.table, plan.columns)
         else:
-            select = plan.select_from(self._staging, staging_columns(len(plan.columns)))
-        query, options, text_options = self._spoken(
-            select, plan.copy_options(), plan.text_options()
+            relation = self._staging
+            select = plan.select_from(relation, staging_columns(len(plan.columns)))
+        query, options, text_options, name = self._spoken(
+            select, plan.copy_options(), plan.text_options(), relation.identifier
         )
-        return RangeCopies(query, options, plan.csv_form(text_options))
+        # To make CSV of a row takes room for all of it, which may be a gigabyte; by the server's
+        # hand it passes through. What lies beside no row is longer than some megabytes.
+        csv = None if self._has_aside(name) else plan.csv_form(text_options)
+        return RangeCopies(query, options, csv)
+
+    def _has_aside(self, name: str) -> bool:
+        """Whether the relation of this name keeps long values beside its rows (TOAST)."""
+        found: list[bool] = []
+
+        def act() -> None:
+            with self._store.in_transaction() as connection:
+                found.append(bool(connection.scalar(HAS_ASIDE, {"name": name})))
+
+        self._store.database.patiently(act, lambda _: None)
+        return found[-1]
 
     def _header(self, begin: list[str]) -> bytes:
         """The line of the columns' names, by COPY's own hand; nothing where there is to be none."""

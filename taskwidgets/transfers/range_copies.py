@@ -16,8 +16,11 @@ LONG_VALUE = 64
 class RangeCopies:
     """Makes them for one export; safe to share."""
 
-    def __init__(self, select: str, options: str, csv: CsvForm) -> None:
-        """``select``: all rows, without a WHERE; ``options``: those of COPY, for ``csv``."""
+    def __init__(self, select: str, options: str, csv: CsvForm | None) -> None:
+        """``select``: all rows, without a WHERE; ``options``: those of COPY.
+
+        ``csv``: the same in our own terms; None where the server is to make it in any case.
+        """
         self._select = select
         self._options = options
         self._csv = csv
@@ -33,5 +36,5 @@ class RangeCopies:
 
     def learn(self, size: int, rows: int) -> None:
         """So many bytes of CSV came for so many rows."""
-        if rows:
+        if rows and self._csv is not None:
             self._are_long = size > LONG_VALUE * rows * self._csv.columns

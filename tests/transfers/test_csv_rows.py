@@ -204,6 +204,28 @@ def test_long_values_are_left_to_the_server(exports, look):
     exports.same("t", workers=2)
 
 
+def test_what_may_be_very_long_is_left_to_the_server(exports, look, monkeypatch):
+    """A long value anywhere in table or query: no row is held here, not even a short one."""
+    look("CREATE TABLE t (n int, a text)")
+    look("ALTER TABLE t ALTER COLUMN a SET STORAGE EXTERNAL")
+    look("INSERT INTO t SELECT n, 'short' FROM generate_series(1, 5000) AS n")
+    look("INSERT INTO t VALUES (0, repeat('long', 1000000))")
+    taken = []
+    convert = CsvForm.convert
+
+    def noted(self, pieces):
+        taken.append(self)
+        return convert(self, pieces)
+
+    monkeypatch.setattr(CsvForm, "convert", noted)
+    exports.same("t")
+    assert taken == []
+    look("TRUNCATE t")
+    look("INSERT INTO t SELECT n, 'short' FROM generate_series(1, 5000) AS n")
+    exports.same("t")
+    assert taken != []
+
+
 def test_the_statement_says_what_is_made(look):
     """Text is asked for with the same delimiter; the header of names is none of it."""
     wanted = CsvForm("DELIMITER ';'", ";", "", False, 1)
