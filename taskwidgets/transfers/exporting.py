@@ -15,7 +15,6 @@ import pandas as pd
 import psycopg2
 import sqlalchemy.exc
 from psycopg2 import sql
-from sqlalchemy import text
 
 from taskwidgets.errors import DatabaseError, OptionError, TargetError, TaskwidgetsError
 from taskwidgets.runtime.control import Stopped, Wish
@@ -57,10 +56,6 @@ SNAPSHOT_LOST = frozenset({"22023", "55000", "42704"})
 SMALL_BLOCKS = 8192  # 64 MB, counted in some 50 ms
 COUNT_DELAY = 5.0  # seconds
 ASIDE = 2  # connections besides the readers': the snapshot's, and that which counts the rows
-
-HAS_ASIDE = text(
-    "SELECT pg_relation_size(reltoastrelid) > 0 FROM pg_class WHERE oid = to_regclass(:name)"
-)
 
 # How long one attempt waits for a lock that others hold: between two, a wish is heard.
 LOCK_PATIENCE = "100ms"
@@ -396,21 +391,20 @@ class Exporting(ABC):
         else:
             relation = self._staging
             select = plan.select_from(relation, staging_columns(len(plan.columns)))
-        query, options, text_options, name = self._spoken(
-            select, plan.copy_options(), plan.text_options(), relation.identifier
+        query, options, text_options = self._spoken(
+            select, plan.copy_options(), plan.text_options()
         )
         # To make CSV of a row takes room for all of it, which may be a gigabyte; by the server's
-        # hand it passes through. What lies beside no row is longer than some megabytes.
-        csv = None if self._has_aside(name) else plan.csv_form(text_options)
+        # hand it passes through. A value that lies in its row has some megabytes at most.
+        csv = None if self._has_aside(relation) else plan.csv_form(text_options)
         return RangeCopies(query, options, csv)
 
-    def _has_aside(self, name: str) -> bool:
-        """Whether the relation of this name keeps long values beside its rows (TOAST)."""
+    def _has_aside(self, relation: TableName) -> bool:
         found: list[bool] = []
 
         def act() -> None:
             with self._store.in_transaction() as connection:
-                found.append(bool(connection.scalar(HAS_ASIDE, {"name": name})))
+                found.append(tables.has_aside(connection, relation))
 
         self._store.database.patiently(act, lambda _: None)
         return found[-1]

@@ -31,6 +31,7 @@ __all__ = [
     "drop_default",
     "execute",
     "find_table",
+    "has_aside",
     "landing",
     "locate",
     "name_source",
@@ -377,6 +378,14 @@ def count_rows(connection: Connection, name: TableName) -> int:
         return int(cursor.fetchall()[0][0])
     finally:
         cursor.close()
+
+
+def has_aside(connection: Connection, name: TableName) -> bool:
+    """Whether a table keeps long values beside its rows (TOAST)."""
+    statement = text(
+        "SELECT pg_relation_size(reltoastrelid) > 0 FROM pg_class WHERE oid = to_regclass(:name)"
+    )
+    return bool(connection.scalar(statement, {"name": spoken(connection, name.identifier)}))
 
 
 def drop(connection: Connection, name: TableName) -> None:
