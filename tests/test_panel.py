@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 from fix_servers import wait_until
 
+from taskwidgets.runtime.progress import Progress
+from taskwidgets.runtime.states import State
+from taskwidgets.widgets import markup
 from taskwidgets.widgets.panel import Panel
 
 
@@ -55,3 +58,15 @@ def test_a_click_that_is_late_changes_nothing(job):
     panel.refresh()
     assert word(panel) == "terminated"
     assert panel._fault.value == ""
+
+
+def test_a_bar_of_unknown_length_goes_on_where_it_was():
+    """At rest for a second; then each renewal of the panel shows where the last one would be."""
+
+    def bar(elapsed: float) -> str:
+        return markup.bar("a job", State.RUNNING, Progress(elapsed=elapsed), "running")
+
+    assert "taskwidgets-fill-unknown" in bar(0.9)
+    assert "moving" not in bar(0.9)
+    for elapsed, since in [(1.0, "0.0"), (1.5, "0.5"), (4.0, "3.0"), (4.5, "0.3")]:
+        assert f'fill-moving" style="animation-delay: -{since}s"' in bar(elapsed)

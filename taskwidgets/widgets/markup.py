@@ -34,6 +34,10 @@ __all__ = [
 ]
 
 LONGEST_NOTE = 500  # characters
+# A bar of unknown length begins to move after so many seconds, as each picture costs the page, and
+# most jobs know their length by then. In CYCLE it is where it began (taskwidgets-slide, there and
+# back): what is written anew on each renewal has to go on where the last one was.
+STILL, CYCLE = 1.0, 3.2
 
 ICONS = {
     State.PENDING: "ring",
@@ -97,14 +101,12 @@ STYLE = """
 .taskwidgets-fill-paused { background: var(--jp-warn-color1, #f57c00); }
 .taskwidgets-fill-failed { background: var(--jp-error-color1, #d32f2f); }
 .taskwidgets-fill-completed { background: var(--jp-success-color1, #388e3c); }
-/* It moves once it has been unknown for a moment: each picture costs the page, and most jobs know
-   after half a second. By transform, for which nothing has to be laid out anew. */
-.taskwidgets-fill-unknown {
-  width: 30%; animation: taskwidgets-slide 1.6s ease-in-out 1s infinite alternate;
-}
+.taskwidgets-fill-unknown { width: 30%; }
+/* By transform, for which nothing has to be laid out anew. */
+.taskwidgets-fill-moving { animation: taskwidgets-slide 1.6s ease-in-out infinite alternate; }
 @keyframes taskwidgets-slide { to { transform: translateX(233%); } }
 @media (prefers-reduced-motion: reduce) {
-  .taskwidgets-fill { transition: none; } .taskwidgets-fill-unknown { animation: none; }
+  .taskwidgets-fill { transition: none; } .taskwidgets-fill-moving { animation: none; }
 }
 .taskwidgets-facts { display: flex; flex-wrap: wrap; gap: 2px 18px; margin: 0; padding: 0; }
 .taskwidgets-facts > span { white-space: nowrap; font-variant-numeric: tabular-nums; }
@@ -213,10 +215,14 @@ def bar(name: str, state: State, progress: Progress, word: str) -> str:
     said = f"{word}, {amount(progress)}"
     label = f'role="progressbar" aria-label="Progress of {escape(name)}"'
     if fraction is None:
+        moving = ""
+        if progress.elapsed >= STILL:
+            since = (progress.elapsed - STILL) % CYCLE
+            moving = f' taskwidgets-fill-moving" style="animation-delay: -{since:.1f}s'
         return (
             f'<div class="taskwidgets taskwidgets-track" {label} aria-valuetext="{escape(said)}">'
-            f'<div class="taskwidgets-fill taskwidgets-fill-{look} taskwidgets-fill-unknown">'
-            "</div></div>"
+            f'<div class="taskwidgets-fill taskwidgets-fill-{look} '
+            f'taskwidgets-fill-unknown{moving}"></div></div>'
         )
     whole = int(fraction * 100)
     return (
