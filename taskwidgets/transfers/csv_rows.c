@@ -1,11 +1,14 @@
-/* Rows of COPY's text format made into the very bytes of its CSV format.
+/* Rows of COPY's text or binary format made into the very bytes of its CSV format.
 
    A server spends a sixth less on text: for CSV it looks at each value three times, whether it has to
    be quoted. In text, whatever is unusual has a backslash before it; so stretches without one, and
    without a quote or an empty value, are the same in both, and are copied 64 bytes at a time.
 
-   The format: https://www.postgresql.org/docs/current/sql-copy.html, "Text Format"; which values CSV
-   quotes: CopyAttributeOutCSV in src/backend/commands/copyto.c. */
+   In binary it looks at no value at all, and gives each with its length. For long ones this costs it
+   a third of text or CSV; for short ones it saves nothing.
+
+   The formats: https://www.postgresql.org/docs/current/sql-copy.html, "Text Format" and "Binary
+   Format"; which values CSV quotes: CopyAttributeOutCSV in src/backend/commands/copyto.c. */
 
 #define Py_LIMITED_API 0x030B0000
 #define PY_SSIZE_T_CLEAN
@@ -27,7 +30,14 @@ typedef struct {
     byte meant[2][256], quotes[2][256];
 } Format;
 
-/* ------------------------------------------------------------------ values */
+/* What reads as NULL, and what older programs take for the end of all, are quoted. */
+static int is_marked(const Format *format, const byte *value, Py_ssize_t length)
+{
+    return (length == format->null_length && !memcmp(value, format->null, (size_t)length)) ||
+           (format->is_only && length == 2 && !memcmp(value, "\\.", 2));
+}
+
+/* ------------------------------------------------------------------ values in text */
 
 /* What a value is so far: where its next byte goes, and whether it is to be quoted. */
 typedef struct {
@@ -111,11 +121,7 @@ static const byte *convert_value(const Format *format, const byte *at, const byt
         *to++ = c;
     }
     Py_ssize_t length = to - begin - 1;
-    /* What reads as NULL, and what older programs take for the end of all. */
-    is_quoted |= length == format->null_length &&
-                 !memcmp(begin + 1, format->null, (size_t)length);
-    is_quoted |= format->is_only && length == 2 && !memcmp(begin + 1, "\\.", 2);
-    if (is_quoted) {
+    if (is_quoted || is_marked(format, begin + 1, length)) {
         *begin = QUOTE;
         *to++ = QUOTE;
     } else {
@@ -126,7 +132,7 @@ static const byte *convert_value(const Format *format, const byte *at, const byt
     return at;
 }
 
-/* ------------------------------------------------------------------ rows */
+/* ------------------------------------------------------------------ rows in text */
 
 typedef struct {
     Py_ssize_t read, written, rows;
@@ -189,6 +195,173 @@ static void convert_rows(const Format *format, const byte *at, const byte *end, 
     }
 }
 
+/* ------------------------------------------------------------------ values in binary */
+
+#define SHORT (2 * BLOCK)   /* room for whatever is no text, and for a look at a block beyond it */
+#define VALUE_BYTES 24      /* the most that a number takes, with quotes and a delimiter */
+
+static uint32_t number16(const byte *at) { return (uint32_t)at[0] << 8 | at[1]; }
+
+static uint32_t number32(const byte *at) { return number16(at) << 16 | number16(at + 2); }
+
+/* Whether a value has a character for the sake of which it is quoted; `end` is that of the buffer. */
+static int is_special(const Format *format, const byte *at, Py_ssize_t length, const byte *end)
+{
+    for (const byte *stop = at + length; at < stop; at += BLOCK) {
+        byte last[BLOCK];
+        const byte *block = at;
+        if (end - at < BLOCK) {
+            memset(last, 0, sizeof last);
+            memcpy(last, at, (size_t)(stop - at));
+            block = last;
+        }
+        uint64_t special = either(block, QUOTE, format->delimiter) | either(block, '\n', '\r');
+        if (stop - at < BLOCK)
+            special &= ((uint64_t)1 << (stop - at)) - 1;
+        if (special)
+            return 1;
+    }
+    return 0;
+}
+
+/* A value as CSV; where the next byte goes. There is room for twice its length and more. */
+static byte *put_value(const Format *format, const byte *at, Py_ssize_t length, const byte *end,
+                       byte *to)
+{
+    const byte *stop = at + length;
+    if (!format->quote_all && !is_marked(format, at, length) &&
+        !is_special(format, at, length, end)) {
+        if (length <= BLOCK && end - at >= BLOCK)
+            memcpy(to, at, BLOCK);
+        else
+            memcpy(to, at, (size_t)length);
+        return to + length;
+    }
+    *to++ = QUOTE;
+    while (stop - at >= BLOCK && end - at >= 2 * BLOCK) {
+        const byte *block_end = at + BLOCK;
+        uint64_t quotes = equal(at, QUOTE);
+        const byte *block = at;
+        memcpy(to, at, BLOCK);
+        while (quotes) {
+            const byte *behind = block + lowest(quotes) + 1;
+            to += behind - at;
+            at = behind;
+            *to++ = QUOTE;
+            memcpy(to, at, BLOCK);
+            quotes &= quotes - 1;
+        }
+        to += block_end - at;
+        at = block_end;
+    }
+    while (at < stop) {
+        if (*at == QUOTE)
+            *to++ = QUOTE;
+        *to++ = *at++;
+    }
+    *to++ = QUOTE;
+    return to;
+}
+
+/* A whole number of 2, 4 or 8 bytes, in digits; how many bytes. */
+static Py_ssize_t digits_of(const byte *at, Py_ssize_t length, byte *digits)
+{
+    int64_t value = length == 2   ? (int16_t)number16(at)
+                    : length == 4 ? (int32_t)number32(at)
+                                  : (int64_t)((uint64_t)number32(at) << 32 | number32(at + 4));
+    uint64_t left = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
+    byte reversed[20];
+    Py_ssize_t count = 0, size = 0;
+    do
+        reversed[count++] = (byte)('0' + left % 10);
+    while (left /= 10);
+    if (value < 0)
+        digits[size++] = '-';
+    while (count)
+        digits[size++] = reversed[--count];
+    return size;
+}
+
+/* ------------------------------------------------------------------ rows in binary */
+
+#define SIGNATURE "PGCOPY\n\377\r\n"
+#define HEADER 19 /* bytes: the signature with its 0, flags, and the length of nothing more */
+
+/* How long the row at `at` is, and what room it may take; 0 where it is not there as a whole, or is
+   none. So are the header and the end, which stand for no row. */
+static Py_ssize_t row_length(const byte *at, const byte *end, Py_ssize_t columns,
+                             Py_ssize_t null_length, Py_ssize_t *room)
+{
+    const byte *next = at + 2;
+    *room = 0;
+    if (end - at < 2)
+        return 0;
+    if (number16(at) == 0xFFFF)
+        return 2;
+    if (end - at >= HEADER && !memcmp(at, SIGNATURE, sizeof SIGNATURE))
+        return HEADER;
+    if (number16(at) != (uint32_t)columns)
+        return 0;
+    for (Py_ssize_t column = 0; column < columns; column++) {
+        if (end - next < 4)
+            return 0;
+        Py_ssize_t length = (int32_t)number32(next);
+        next += 4;
+        if (length == -1)
+            length = 0;
+        if (length < 0 || end - next < length)
+            return 0;
+        next += length;
+    }
+    *room = 2 * (next - at) + columns * (VALUE_BYTES + null_length) + 2 * BLOCK;
+    return next - at;
+}
+
+/* Convert all whole rows of [at, end) that have room in [out, limit). */
+static void convert_binary_rows(const Format *format, const byte *kinds, Py_ssize_t columns,
+                                const byte *at, const byte *end, byte *out, const byte *limit,
+                                Done *done)
+{
+    const byte *begin = at, *first_out = out;
+    byte text[SHORT] = {0};
+    Py_ssize_t length, room;
+    while ((length = row_length(at, end, columns, format->null_length, &room)) > 0) {
+        const byte *next = at + length;
+        if (limit - out < room) {
+            done->is_full = 1;
+            return;
+        }
+        if (room) {
+            at += 2;
+            for (Py_ssize_t column = 0; column < columns; column++) {
+                Py_ssize_t size = (int32_t)number32(at);
+                at += 4;
+                if (size < 0) {
+                    memcpy(out, format->null, (size_t)format->null_length);
+                    out += format->null_length;
+                } else if (kinds[column] == 'i' && (size == 2 || size == 4 || size == 8)) {
+                    Py_ssize_t digits = digits_of(at, size, text);
+                    out = put_value(format, text, digits, text + SHORT, out);
+                } else if (kinds[column] == 'b' && size == 1) {
+                    text[0] = *at ? 't' : 'f';
+                    out = put_value(format, text, 1, text + SHORT, out);
+                } else {
+                    out = put_value(format, at, size, end, out);
+                }
+                if (size > 0)
+                    at += size;
+                *out++ = column + 1 < columns ? format->delimiter : '\n';
+            }
+            done->rows++;
+        }
+        at = next;
+        done->read = at - begin;
+        done->written = out - first_out;
+    }
+}
+
+/* ------------------------------------------------------------------ for Python */
+
 PyDoc_STRVAR(convert_doc,
 "convert(data, out, delimiter, null, quote_all, is_only) -> (read, written, rows, is_full)\n\n"
 "Make rows of COPY's text format into those of its CSV format, as many as are whole and have room.\n\n"
@@ -198,6 +371,30 @@ PyDoc_STRVAR(convert_doc,
 "is_only: there is one column, and not several.\n\n"
 "Returns how many bytes were read and written, how many rows they are, and whether it was for want\n"
 "of room that there were no more.");
+
+/* What is asked for, from what Python gives. */
+static void fill(Format *format, int delimiter, const Py_buffer *null)
+{
+    format->delimiter = (byte)delimiter;
+    format->null = null->buf;
+    format->null_length = null->len;
+    memset(format->meant[0], QUOTE, sizeof format->meant[0]);
+    memset(format->quotes[0], 1, sizeof format->quotes[0]);
+    for (int c = 0; c < 256; c++)
+        format->meant[1][c] = (byte)c;
+    for (const char *one = "b\bf\fn\nr\rt\tv\v"; *one; one += 2)
+        format->meant[1][(byte)one[0]] = (byte)one[1];
+    for (int c = 0; c < 256; c++) {
+        byte meant = format->meant[1][c];
+        format->quotes[1][c] = meant == format->delimiter || meant == '\n' || meant == '\r';
+    }
+}
+
+static PyObject *told(const Done *done)
+{
+    return Py_BuildValue("(nnnN)", done->read, done->written, done->rows,
+                         PyBool_FromLong(done->is_full));
+}
 
 static PyObject *convert(PyObject *module, PyObject *arguments)
 {
@@ -209,19 +406,7 @@ static PyObject *convert(PyObject *module, PyObject *arguments)
     if (!PyArg_ParseTuple(arguments, "y*w*iy*pp", &data, &out, &delimiter, &null,
                           &format.quote_all, &format.is_only))
         return NULL;
-    format.delimiter = (byte)delimiter;
-    format.null = null.buf;
-    format.null_length = null.len;
-    memset(format.meant[0], QUOTE, sizeof format.meant[0]);
-    memset(format.quotes[0], 1, sizeof format.quotes[0]);
-    for (int c = 0; c < 256; c++)
-        format.meant[1][c] = (byte)c;
-    for (const char *one = "b\bf\fn\nr\rt\tv\v"; *one; one += 2)
-        format.meant[1][(byte)one[0]] = (byte)one[1];
-    for (int c = 0; c < 256; c++) {
-        byte meant = format.meant[1][c];
-        format.quotes[1][c] = meant == format.delimiter || meant == '\n' || meant == '\r';
-    }
+    fill(&format, delimiter, &null);
     Py_BEGIN_ALLOW_THREADS
     convert_rows(&format, data.buf, (const byte *)data.buf + data.len, out.buf,
                  (const byte *)out.buf + out.len, &done);
@@ -229,14 +414,46 @@ static PyObject *convert(PyObject *module, PyObject *arguments)
     PyBuffer_Release(&data);
     PyBuffer_Release(&out);
     PyBuffer_Release(&null);
-    return Py_BuildValue("(nnnN)", done.read, done.written, done.rows,
-                         PyBool_FromLong(done.is_full));
+    return told(&done);
 }
 
-static PyMethodDef methods[] = {{"convert", convert, METH_VARARGS, convert_doc}, {0}};
+PyDoc_STRVAR(convert_binary_doc,
+"convert_binary(data, out, delimiter, null, quote_all, kinds) -> (read, written, rows, is_full)\n\n"
+"The same for rows of COPY's binary format. kinds: a byte for each column: i for a whole number, b\n"
+"for true or false; of any other, the value's bytes are its text. What begins and ends all is read,\n"
+"and is no row.");
+
+static PyObject *convert_binary(PyObject *module, PyObject *arguments)
+{
+    Py_buffer data, out, null, kinds;
+    int delimiter;
+    Format format = {0};
+    Done done = {0};
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "y*w*iy*py*", &data, &out, &delimiter, &null,
+                          &format.quote_all, &kinds))
+        return NULL;
+    fill(&format, delimiter, &null);
+    format.is_only = kinds.len == 1;
+    Py_BEGIN_ALLOW_THREADS
+    convert_binary_rows(&format, kinds.buf, kinds.len, data.buf,
+                        (const byte *)data.buf + data.len, out.buf,
+                        (const byte *)out.buf + out.len, &done);
+    Py_END_ALLOW_THREADS
+    PyBuffer_Release(&data);
+    PyBuffer_Release(&out);
+    PyBuffer_Release(&null);
+    PyBuffer_Release(&kinds);
+    return told(&done);
+}
+
+static PyMethodDef methods[] = {
+    {"convert", convert, METH_VARARGS, convert_doc},
+    {"convert_binary", convert_binary, METH_VARARGS, convert_binary_doc},
+    {0}};
 
 static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, "_csv_rows", "Rows of COPY's text format as those of its CSV format.", 0,
+    PyModuleDef_HEAD_INIT, "_csv_rows", "Rows of COPY's text or binary format as those of its CSV.", 0,
     methods, NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit__csv_rows(void) { return PyModuleDef_Init(&definition); }

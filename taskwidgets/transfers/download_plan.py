@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,20 @@ from taskwidgets.transfers.tables import braced, spoken
 __all__ = ["KIND", "DownloadOptions", "DownloadPlan", "described", "make_plan"]
 
 KIND = "download"
+# By the functions that send a value in binary and write its text: what converts the one into the
+# other, see csv_rows.c. Of a "t", they are the same.
+KINDS_SENT = {
+    ("textsend", "textout"): "t",
+    ("varcharsend", "varcharout"): "t",
+    ("bpcharsend", "bpcharout"): "t",
+    ("namesend", "nameout"): "t",
+    ("json_send", "json_out"): "t",
+    ("enum_send", "enum_out"): "t",
+    ("int2send", "int2out"): "i",
+    ("int4send", "int4out"): "i",
+    ("int8send", "int8out"): "i",
+    ("boolsend", "boolout"): "b",
+}
 FORMULA_BEGINS = "=+-@\t\r"  # what a spreadsheet takes for a formula (OWASP, "CSV Injection")
 
 
@@ -151,17 +166,35 @@ class DownloadPlan:
         """
         if columns is None or not any(self.escaped):
             return sql.SQL("SELECT * FROM {}").format(relation.identifier)
-        parts = []
-        for name, escaped in zip(columns, self.escaped, strict=True):
-            column: sql.Composable = sql.Identifier(name)
-            if escaped:
-                # concat() gives a value's own text; a cast would cut the blanks from a char(n).
-                column = sql.SQL(
-                    "CASE WHEN left(concat({0}), 1) = ANY ({1}) THEN concat('''', {0})"
-                    " WHEN {0} IS NOT NULL THEN concat({0}) END"
-                ).format(column, sql.Literal(list(FORMULA_BEGINS)))
-            parts.append(column)
+        parts = [
+            _harmless_text(name) if escaped else sql.Identifier(name)
+            for name, escaped in zip(columns, self.escaped, strict=True)
+        ]
         return sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(parts), relation.identifier)
+
+    def binary_from(
+        self, relation: TableName, columns: list[str], functions: Mapping[str, tuple[str, str]]
+    ) -> tuple[sql.Composable, bytes]:
+        """The same for COPY in binary, and what kind each column is: see ``CsvForm``.
+
+        ``functions``: the server's own by which each column is sent and written.
+        """
+        parts: list[sql.Composable] = []
+        kinds = []
+        for name, escaped in zip(columns, self.escaped or [False] * len(columns), strict=True):
+            column = sql.Identifier(name)
+            kind = KINDS_SENT.get(functions.get(name, ("", "")))
+            kinds.append("t" if escaped or kind is None else kind)
+            if escaped:
+                parts.append(_harmless_text(name))
+            elif kind is None:
+                # For a record of NULLs, IS NOT NULL is false.
+                as_text = sql.SQL("CASE WHEN {0} IS DISTINCT FROM NULL THEN concat({0}) END")
+                parts.append(as_text.format(column))
+            else:
+                parts.append(column)
+        select = sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(parts), relation.identifier)
+        return select, "".join(kinds).encode()
 
     def header_select(self) -> sql.Composable:
         """A query without rows whose columns have the export's names."""
@@ -187,14 +220,16 @@ class DownloadPlan:
         """The same for rows of COPY's text format, with the same delimiter."""
         return sql.SQL("DELIMITER {}, ENCODING 'UTF8'").format(sql.Literal(self.options.delimiter))
 
-    def csv_form(self, text_options: str) -> CsvForm:
-        """What ``copy_options`` ask for; ``text_options`` as the server wants them."""
+    def csv_form(self, select: str, options: str, kinds: bytes = b"") -> CsvForm:
+        """How to make here what ``copy_options`` ask for."""
         return CsvForm(
-            text_options,
+            select,
+            options,
             self.options.delimiter,
             self.options.null_value,
             self.options.quote_all,
             len(self.columns),
+            kinds,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -227,6 +262,14 @@ class DownloadPlan:
                 "options": DownloadOptions(**stored["options"]),
             }
         )
+
+
+def _harmless_text(column: str) -> sql.Composable:
+    # concat() gives a value's own text; a cast would cut the blanks from a char(n).
+    return sql.SQL(
+        "CASE WHEN left(concat({0}), 1) = ANY ({1}) THEN concat('''', {0})"
+        " WHEN {0} IS NOT NULL THEN concat({0}) END"
+    ).format(sql.Identifier(column), sql.Literal(list(FORMULA_BEGINS)))
 
 
 def harmless(text: str) -> str:

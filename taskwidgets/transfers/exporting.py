@@ -387,24 +387,30 @@ class Exporting(ABC):
         """What makes the COPY of a range of blocks."""
         plan = self._plan
         if plan.table is not None:
-            relation, select = plan.table, plan.select_from(plan.table, plan.columns)
+            relation, columns = plan.table, plan.columns
         else:
-            relation = self._staging
-            select = plan.select_from(relation, staging_columns(len(plan.columns)))
-        query, options, text_options = self._spoken(
-            select, plan.copy_options(), plan.text_options()
+            relation, columns = self._staging, staging_columns(len(plan.columns))
+        functions, has_aside = self._looks(relation)
+        binary, kinds = plan.binary_from(relation, columns, functions)
+        select, binary_select, options, text_options = self._spoken(
+            plan.select_from(relation, columns), binary, plan.copy_options(), plan.text_options()
         )
-        # To make CSV of a row takes room for all of it, which may be a gigabyte; by the server's
-        # hand it passes through. A value that lies in its row has some megabytes at most.
-        csv = None if self._has_aside(relation) else plan.csv_form(text_options)
-        return RangeCopies(query, options, csv)
+        return RangeCopies(
+            select,
+            options,
+            plan.csv_form(select, text_options),
+            plan.csv_form(binary_select, "FORMAT binary", kinds),
+            are_long=has_aside,
+        )
 
-    def _has_aside(self, relation: TableName) -> bool:
-        found: list[bool] = []
+    def _looks(self, relation: TableName) -> tuple[dict[str, tuple[str, str]], bool]:
+        """How the server sends and writes each column; whether there are values beside the rows."""
+        found: list[tuple[dict[str, tuple[str, str]], bool]] = []
 
         def act() -> None:
             with self._store.in_transaction() as connection:
-                found.append(tables.has_aside(connection, relation))
+                functions = tables.value_functions(connection, relation)
+                found.append((functions, tables.has_aside(connection, relation)))
 
         self._store.database.patiently(act, lambda _: None)
         return found[-1]

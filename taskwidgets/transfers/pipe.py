@@ -109,11 +109,14 @@ class PipeReader:
     def read(self, copy: CopyOut) -> Pieces:
         if self._is_cancelled:
             raise ServerUnreachable(f"the session with {address(self._url)} was cancelled")
+        return copy.pieces(self._run, f"'{self._pipe.path}'")
+
+    def _run(self, statement: str) -> Generator[Piece, None, int]:
         self._end_reading()
         self._reading = reading = self._pipe.open()
         cursor = self._session.cursor()
-        self._guarded(lambda: self._send(cursor, copy.to(f"'{self._pipe.path}'")))
-        return copy.pieces(self._pieces(reading, cursor))
+        self._guarded(lambda: self._send(cursor, statement))
+        return self._pieces(reading, cursor)
 
     def _pieces(self, reading: FileIO, cursor: Any) -> Generator[Piece, None, int]:
         news = self._session.fileno()

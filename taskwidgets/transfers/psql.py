@@ -108,8 +108,11 @@ class PsqlReader:
         return socket_directory(connect) is not None and find_psql() is not None
 
     def read(self, copy: CopyOut) -> Pieces:
-        self._order(f"{copy.to()} {self._copy_into}")
-        return copy.pieces(self._pieces())
+        return copy.pieces(self._run)
+
+    def _run(self, statement: str) -> Generator[Piece, None, int]:
+        self._order(f"{statement} {self._copy_into}")
+        return self._pieces()
 
     def cancel(self) -> None:
         with suppress(ProcessLookupError):

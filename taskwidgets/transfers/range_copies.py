@@ -7,34 +7,50 @@ from taskwidgets.transfers.reader import CopyOut
 
 __all__ = ["RangeCopies"]
 
-# Characters of a value, on average. It is by the value that text costs the server less; what it
-# costs us goes by the length. Measured for values of 5 characters (flight records), of 12 and of
-# 520 with many quotes and line ends (notes): the export took 0.83, 0.93 and 1.2 of the time.
+# Characters of a value, on average. It is by the value that text costs the server less than CSV;
+# what it costs us goes by the length. Binary costs the server least, but for what is no text it has
+# to be told to make text of each value.
 LONG_VALUE = 64
+# Bytes of a row, on average: then some are likely to be longer than what is made here, and were
+# read for nothing.
+LONG_ROW = 1 << 20
 
 
 class RangeCopies:
     """Makes them for one export; safe to share."""
 
-    def __init__(self, select: str, options: str, csv: CsvForm | None) -> None:
-        """``select``: all rows, without a WHERE; ``options``: those of COPY.
+    def __init__(
+        self,
+        select: str,
+        options: str,
+        text: CsvForm | None = None,
+        binary: CsvForm | None = None,
+        *,
+        are_long: bool = False,
+    ) -> None:
+        """``select``: all rows, without a WHERE; ``options``: those of COPY in CSV.
 
-        ``csv``: the same in our own terms; None where the server is to make it in any case.
+        ``text`` and ``binary``: how the same is made here; ``are_long``: there are long values.
         """
         self._select = select
         self._options = options
-        self._csv = csv
-        self._are_long = False
+        self._text = text
+        self._binary = binary
+        self._has_long = are_long
+        self._form = binary if are_long else text
 
     def of(self, start: int, stop: int) -> CopyOut:
         """That of blocks [start, stop)."""
-        return CopyOut(
-            f"{self._select} WHERE ctid >= '({start},0)' AND ctid < '({stop},0)'",
-            self._options,
-            None if self._are_long else self._csv,
-        )
+        where = f" WHERE ctid >= '({start},0)' AND ctid < '({stop},0)'"
+        return CopyOut(self._select, self._options, self._form, where)
 
     def learn(self, size: int, rows: int) -> None:
         """So many bytes of CSV came for so many rows."""
-        if rows and self._csv is not None:
-            self._are_long = size > LONG_VALUE * rows * self._csv.columns
+        if not rows or self._text is None:
+            return
+        if size > LONG_ROW * rows:
+            self._form = None
+        elif self._has_long or size > LONG_VALUE * rows * self._text.columns:
+            self._form = self._binary
+        else:
+            self._form = self._text

@@ -12,7 +12,7 @@ import os
 import select
 import subprocess
 import sys
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,24 +63,37 @@ PATIENT = (
 class CopyOut:
     """A COPY of a query's rows; ``options`` are those of WITH.
 
-    ``csv``: the CSV that these options ask for, which may be made here of the text format.
+    ``csv``: another one, of which what these options ask for may be made here; ``where`` follows
+    the query in both.
     """
 
     query: str
     options: str = ""
     csv: CsvForm | None = None
+    where: str = ""
 
     def to(self, place: str = "STDOUT") -> str:
         """The statement."""
-        form = self._form
-        wanted = self.options if form is None else form.text_options
-        options = f" WITH ({wanted})" if wanted else ""
-        return f"COPY ({self.query}\n) TO {place}{options}"  # the query may end with a comment
+        return self._statement(self._form, place)
 
-    def pieces(self, given: Generator[Piece, None, int]) -> Pieces:
-        """What is asked for, of what the statement gives; ``given`` returns the number of rows."""
+    def pieces(
+        self, run: Callable[[str], Generator[Piece, None, int]], place: str = "STDOUT"
+    ) -> Pieces:
+        """What is asked for; ``run`` begins a statement, whose pieces end with its rows' number."""
         form = self._form
-        return Pieces(given if form is None else form.convert(given))
+        given = run(self._statement(form, place))
+        if form is None:
+            return Pieces(given)
+        return Pieces(form.convert(given, lambda: run(self._statement(None, place))))
+
+    def _statement(self, form: CsvForm | None, place: str) -> str:
+        query, options = self.query, self.options
+        if form is not None:
+            query, options = form.select, form.options
+        if options:
+            options = f" WITH ({options})"
+        # The query may end with a comment.
+        return f"COPY ({query}{self.where}\n) TO {place}{options}"
 
     @property
     def _form(self) -> CsvForm | None:
@@ -149,8 +162,11 @@ class CopierReader:
             raise
 
     def read(self, copy: CopyOut) -> Pieces:
-        self._order(copy.to())
-        return copy.pieces(self._pieces())
+        return copy.pieces(self._run)
+
+    def _run(self, statement: str) -> Generator[Piece, None, int]:
+        self._order(statement)
+        return self._pieces()
 
     def _pieces(self) -> Generator[Piece, None, int]:
         while True:

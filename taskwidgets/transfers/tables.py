@@ -38,6 +38,7 @@ __all__ = [
     "put_in_place",
     "spoken",
     "untouched",
+    "value_functions",
 ]
 
 KINDS = {
@@ -386,6 +387,22 @@ def has_aside(connection: Connection, name: TableName) -> bool:
         "SELECT pg_relation_size(reltoastrelid) > 0 FROM pg_class WHERE oid = to_regclass(:name)"
     )
     return bool(connection.scalar(statement, {"name": spoken(connection, name.identifier)}))
+
+
+def value_functions(connection: Connection, name: TableName) -> dict[str, tuple[str, str]]:
+    """By which C functions each column is sent in binary, and written as text.
+
+    Only where they are the server's own; those of a domain are its base's.
+    """
+    statement = text(
+        "SELECT a.attname, s.prosrc, o.prosrc FROM pg_attribute a"
+        " JOIN pg_type t ON t.oid = a.atttypid"
+        " JOIN pg_proc s ON s.oid = t.typsend JOIN pg_proc o ON o.oid = t.typoutput"
+        " JOIN pg_language l ON l.oid = s.prolang AND l.oid = o.prolang"
+        " WHERE a.attrelid = to_regclass(:name) AND a.attnum > 0 AND l.lanname = 'internal'"
+    )
+    rows = connection.execute(statement, {"name": spoken(connection, name.identifier)})
+    return {column: (sent, written) for column, sent, written in rows}
 
 
 def drop(connection: Connection, name: TableName) -> None:

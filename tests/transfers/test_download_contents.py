@@ -9,6 +9,8 @@ import pytest
 import zstandard
 from fix_exports import Exports, copied
 
+from taskwidgets.transfers import tables
+
 VALUES = {
     "texts": (
         "a text, b varchar(9), c char(5), d name",
@@ -78,8 +80,15 @@ def types(look):
     look("CREATE TYPE moods AS (m mood, n int)")
 
 
+@pytest.fixture(params=["text", "binary"])
+def given_in(request, monkeypatch):
+    """In which format the server gives the rows of which CSV is made."""
+    if request.param == "binary":
+        monkeypatch.setattr(tables, "has_aside", lambda *_: True)
+
+
 @pytest.mark.parametrize("kind", VALUES)
-def test_values_of_each_type_are_written_as_copy_writes_them(exports, look, types, kind):
+def test_values_of_each_type_are_written_as_copy_writes_them(exports, look, types, kind, given_in):
     """For a table and for a query on it, the bytes are COPY's, whatever the type."""
     columns, values = VALUES[kind]
     look(f"CREATE TABLE t ({columns})")
@@ -98,7 +107,7 @@ def test_values_of_each_type_are_written_as_copy_writes_them(exports, look, type
         {"DateStyle": "Postgres, MDY", "bytea_output": "escape", "IntervalStyle": "iso_8601"},
     ],
 )
-def test_a_database_s_own_notation_is_kept(look, another_workspace, tmp_path, settings):
+def test_a_database_s_own_notation_is_kept(look, another_workspace, tmp_path, settings, given_in):
     """With other styles of dates, intervals, floats and bytes set for the database, too."""
     database = look.one("SELECT current_database()")
     for name, value in settings.items():
@@ -111,7 +120,7 @@ def test_a_database_s_own_notation_is_kept(look, another_workspace, tmp_path, se
     Exports(another_workspace(), look, tmp_path).same("t")
 
 
-def test_dropped_columns_are_left_out(exports, look):
+def test_dropped_columns_are_left_out(exports, look, given_in):
     """A dropped column, and one added with a default afterwards, are as COPY has them."""
     look("CREATE TABLE t (a int, b text, c int)")
     look("INSERT INTO t SELECT n, 'b', n FROM generate_series(1, 500) n")
@@ -122,7 +131,7 @@ def test_dropped_columns_are_left_out(exports, look):
 
 
 @pytest.mark.parametrize("rows", [0, 3])
-def test_a_table_without_columns_gives_empty_lines(exports, look, rows):
+def test_a_table_without_columns_gives_empty_lines(exports, look, rows, given_in):
     """A table with no columns has a header of nothing, and an empty line a row."""
     look("CREATE TABLE t ()")
     for _ in range(rows):
@@ -334,7 +343,7 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("case", OPTIONS)
-def test_options_are_those_of_copy(exports, look, case):
+def test_options_are_those_of_copy(exports, look, case, given_in):
     """Each option does what COPY's does, for a table and for a query."""
     given, options = OPTIONS[case]
     look('CREATE TABLE t (a text, "b;|\'\\" text, "NA" int)')
@@ -347,7 +356,7 @@ def test_options_are_those_of_copy(exports, look, case):
     assert exports.run("SELECT * FROM t", "q.csv", **given) == expected
 
 
-def test_formulas_are_made_harmless_in_texts_alone(exports, look):
+def test_formulas_are_made_harmless_in_texts_alone(exports, look, given_in):
     """escape_formulas puts an apostrophe before = + - @ tab and CR in texts and in the header."""
     look(
         'CREATE TABLE t ("=h" text, b char(6), c int, d numeric, e timestamptz, f text[], g json,'
