@@ -1,7 +1,9 @@
 """What stands under a folder's name: before, while the export runs, after it, and after its end."""
 
 import json
+import os
 import threading
+from pathlib import Path
 
 import pytest
 from fix_exports import EXPORTING, pause
@@ -64,7 +66,7 @@ def test_what_is_no_folder(folders, many, make, fault):
 
 
 def test_the_older_folder_stands_until_the_new_one_is_whole(folders, many, old_folder):
-    """Whoever looks sees the old folder, or the whole new one; nothing but the blink between."""
+    """Whoever opens it has the old folder, or the whole new one; nothing but the blink between."""
     many()
     old, expected = old_folder(), folders.expected()
     seen, stop = set(), threading.Event()
@@ -72,10 +74,16 @@ def test_the_older_folder_stands_until_the_new_one_is_whole(folders, many, old_f
     def watch():
         while not stop.is_set():
             try:
-                rows = folders.rows()
-            except (FileNotFoundError, NotADirectoryError):  # renamed while it was read
+                # By its name, the manifest of one could be read, and then a part of the other.
+                opened = os.open(folders.path, os.O_DIRECTORY)
+            except FileNotFoundError:
                 continue
-            seen.add(rows)
+            try:
+                seen.add(folders.rows(Path(f"/proc/self/fd/{opened}")))
+            except FileNotFoundError:  # it was replaced, and removed, while it was read
+                continue
+            finally:
+                os.close(opened)
 
     watching = threading.Thread(target=watch)
     watching.start()
