@@ -5,7 +5,7 @@
    without a quote or an empty value, are the same in both, and are copied 64 bytes at a time.
 
    In binary it looks at no value at all, and gives each with its length. For long ones this costs it
-   a third of text or CSV; for short ones it saves nothing.
+   half of text or CSV; for short ones it saves nothing.
 
    The formats: https://www.postgresql.org/docs/current/sql-copy.html, "Text Format" and "Binary
    Format"; which values CSV quotes: CopyAttributeOutCSV in src/backend/commands/copyto.c. */
