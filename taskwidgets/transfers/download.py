@@ -111,8 +111,8 @@ class Download(Exporting):
             blocks=range(first_block, blocks),
             saved=last.stop,
             count_rows=plan.materialized is not None,
-            keep_alive=self._keep_alive,
-            check=self._check_proof,
+            keep_alive=self._snapshot.keep_alive,
+            check=self._snapshot.check_proof,
         )
         crew = Crew(self._store.database, run, task, self._at_once)
         if plan.materialized is None:
@@ -121,9 +121,9 @@ class Download(Exporting):
             run.meter.set(rows_before, rows_before, plan.materialized["rows"], "rows")
         self._digest.start(last.stop)
         try:
-            with self._counted_aside(run):
+            with self._snapshot.counted_aside(run, may_count=self._may_count):
                 if last.stop == 0:
-                    file.begin_with(self._patiently(run, lambda: self._beginning(begin)))
+                    file.begin_with(self._kept.patiently(run, lambda: self._beginning(begin)))
                 try:
                     with task:
                         crew.work()
@@ -132,11 +132,11 @@ class Download(Exporting):
                         task.checkpoint()  # what is written is kept, whatever stopped the rest
                     raise
                 task.checkpoint()
-                self._await_proof()
+                self._snapshot.await_proof()
                 size = file.settled.size
                 sha256 = self._digest.result(size, run.control)
         finally:
-            self._end_proof()
+            self._snapshot.end_proof()
             self._digest.stop()
             file.close()
             self._stamp = _stamp(self._partial)
@@ -150,7 +150,7 @@ class Download(Exporting):
         rows_read = rows = rows_before + task.rows
         if self._digest.with_records:
             rows = self._digest.records - plan.options.header
-        self._settle(
+        self._kept.settle(
             run, published={"size": size, "sha256": sha256, "rows": rows, "rows_read": rows_read}
         )
 
@@ -193,7 +193,7 @@ class Download(Exporting):
         told = plan.published
         assert told is not None
         self._check_counts(told)
-        self._patiently(run, lambda: self._ledger(run))  # nobody has taken job and file over
+        self._kept.patiently(run, lambda: self._ledger(run))  # nobody has taken job and file over
         reach("before the final switch")
         if self._partial.exists():
             publish(self._partial, plan.path, replace=plan.is_replacing)

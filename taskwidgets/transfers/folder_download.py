@@ -138,7 +138,9 @@ class FolderDownload(Exporting):
             stem="",
             format=kind,
             copy=copies.of(0, 0),
-            header=b"" if kind == PARQUET else self._patiently(run, lambda: self._header(begin)),
+            header=b""
+            if kind == PARQUET
+            else self._kept.patiently(run, lambda: self._header(begin)),
             columns=tuple(plan.columns),
             types=tuple(plan.type_names),
         )
@@ -155,15 +157,15 @@ class FolderDownload(Exporting):
             hands=self._hands(run, begin),
             learn=copies.learn,
             count_rows=plan.materialized is not None,
-            keep_alive=self._keep_alive,
-            check=self._check_proof,
+            keep_alive=self._snapshot.keep_alive,
+            check=self._snapshot.check_proof,
         )
         try:
-            with self._counted_aside(run), task:
+            with self._snapshot.counted_aside(run, may_count=self._may_count), task:
                 Crew(self._store.database, run, task, self._at_once).work()
-                self._await_proof()
+                self._snapshot.await_proof()
         finally:
-            self._end_proof()
+            self._snapshot.end_proof()
         self._settle_manifest(run, folder)
 
     def _hands(self, run: Run, begin: list[str]) -> Hands[Any]:
@@ -188,20 +190,20 @@ class FolderDownload(Exporting):
     def _cut(self, run: Run, blocks: int) -> None:
         """Decide how many parts there are to be."""
         sizes: list[int] = []
-        (name,) = self._spoken((self._plan.table or self._staging).identifier)
+        (name,) = self._kept.spoken((self._plan.table or self._staging).identifier)
 
         def act() -> None:
             with self._store.in_transaction() as connection:
                 sizes.append(int(connection.scalar(SIZE, {"name": name}) or 0))
 
-        self._patiently(run, act)
+        self._kept.patiently(run, act)
         wanted = min(PART_BYTES, max(SMALLEST_PART, sizes[-1] // FEWEST_PARTS))
         if run.control.max_rate is not None:
             wanted = max(SMALLEST_PART, min(wanted, int(run.control.max_rate * RATED_SECONDS)))
         # Of an empty table there is one as well, with the header.
         count = max(1, min(blocks, -(-sizes[-1] // wanted)))
         assert self._plan.folder is not None
-        self._settle(run, folder={**self._plan.folder, "parts": count})
+        self._kept.settle(run, folder={**self._plan.folder, "parts": count})
 
     def _settle_manifest(self, run: Run, folder: Folder) -> None:
         parts, _ = self._committed(run, folder)
@@ -210,7 +212,7 @@ class FolderDownload(Exporting):
             rows_read = self._plan.materialized["rows"]
         elif self._plan.seen is not None and self._plan.seen.rows is not None:
             rows_read = self._plan.seen.rows
-        self._settle(
+        self._kept.settle(
             run,
             published={
                 "size": sum(part.bytes for part in parts),
@@ -224,7 +226,7 @@ class FolderDownload(Exporting):
     def _committed(self, run: Run, folder: Folder) -> tuple[list[Part], dict[str, str]]:
         """The parts that count, and their final names by those of the attempts."""
         parts, names = [], {}
-        for number, entry in enumerate(self._patiently(run, lambda: self._ledger(run))):
+        for number, entry in enumerate(self._kept.patiently(run, lambda: self._ledger(run))):
             file = entry.file
             assert file is not None
             name = names[file["name"]] = folder.final_name(number, file["name"])

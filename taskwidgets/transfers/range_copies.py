@@ -7,10 +7,10 @@ from taskwidgets.transfers.reader import CopyOut
 
 __all__ = ["RangeCopies"]
 
-# Characters of a value, on average. Binary costs the server least, but of what is neither text nor a
-# whole number it has to be told to make text, value by value. Measured against text: exports of long
-# texts (500 characters a value) took 0.8 of the time, of 64 characters with a time stamp 1.05, of
-# flight records (5 characters, among them times and fractions) 1.8.
+# Characters of a value, on average. Binary costs the server least, but of what is neither text nor
+# a whole number it has to be told to make text, value by value. Measured against text: exports of
+# long texts (500 characters a value) took 0.8 of the time, of 64 characters with a time stamp 1.05,
+# of flight records (5 characters, among them times and fractions) 1.8.
 LONG_VALUE = 64
 # Bytes of a row, on average: then some are likely to be longer than what is made here, and were
 # read for nothing.

@@ -8,7 +8,7 @@ from fix_exports import copied, pause
 from fix_servers import wait_until
 
 from taskwidgets.errors import JobFailed, SourceChanged
-from taskwidgets.transfers import exporting
+from taskwidgets.transfers import kept_snapshot
 
 COUNTING = (
     "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
@@ -58,7 +58,7 @@ def slow_count(look):
 def test_a_table_that_was_not_counted(exports, look, many, another_workspace, monkeypatch, attack):
     """Cut off before the count, the export goes on where that gives the table of one moment, the
     later one; else it says what changed."""
-    monkeypatch.setattr("taskwidgets.transfers.exporting.SMALL_BLOCKS", -1)
+    monkeypatch.setattr("taskwidgets.transfers.kept_snapshot.SMALL_BLOCKS", -1)
     monkeypatch.setattr("taskwidgets.transfers.export_ranges.CHECKPOINT_SECONDS", 0.05)
     many()
     statements, words = UNCOUNTED[attack]
@@ -159,7 +159,7 @@ def test_the_export_goes_on_while_it_is_proven(
     expected = copied(look.url, "SELECT * FROM t")
     job = halfway()
     exports.workspace.close()
-    may_end, verify = threading.Event(), exporting.verify
+    may_end, verify = threading.Event(), kept_snapshot.verify
 
     def slowly(snapshot, *arguments):
         while not may_end.is_set():
@@ -168,7 +168,7 @@ def test_the_export_goes_on_while_it_is_proven(
             raise SourceChanged("rows were changed")
         verify(snapshot, *arguments)
 
-    monkeypatch.setattr(exporting, "verify", slowly)
+    monkeypatch.setattr(kept_snapshot, "verify", slowly)
     exports.workspace = another_workspace()
     before = look.ledger(job.id)[1]
     job = exports.workspace.resume(job.id)
