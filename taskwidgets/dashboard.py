@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
-
-import pandas as pd
+from typing import TYPE_CHECKING, Protocol
 
 from taskwidgets.errors import OptionError, TaskwidgetsError
 from taskwidgets.runtime.job import Job
@@ -15,6 +13,9 @@ from taskwidgets.runtime.states import FINAL, State
 from taskwidgets.runtime.store import JobRecord
 from taskwidgets.runtime.viewer import viewer
 from taskwidgets.runtime.words import count, percentage
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Dashboard", "JobSource", "Query", "as_of", "checked_states", "row_words", "text_table"]
 
@@ -84,6 +85,8 @@ class Dashboard:
         is the process that has the job or had it last, ``since`` when it took it, ``last_seen`` its
         last sign of life. Times are in UTC.
         """
+        import pandas as pd  # a quarter of a second, for those who want a table
+
         records = self.records()
         columns = {
             "id": pd.Series([record.id for record in records], dtype="int64"),
@@ -204,4 +207,6 @@ def _short(text: str) -> str:
 
 
 def _times(values: list[datetime | None]) -> pd.Series[pd.Timestamp]:
+    import pandas as pd  # see above
+
     return pd.to_datetime(pd.Series(values, dtype="object"), utc=True)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
-
-import pandas as pd
+from typing import TYPE_CHECKING, Literal
 
 from taskwidgets.errors import OptionError
 from taskwidgets.runtime.viewer import viewer
@@ -15,7 +13,11 @@ from taskwidgets.tabular.detect import Detection, Finding, Table, detect
 from taskwidgets.transfers.origins.files import given_files, is_pattern
 from taskwidgets.transfers.origins.given import Source
 from taskwidgets.transfers.origins.heads import source_head
+from taskwidgets.transfers.origins.pandas_values import is_frame
 from taskwidgets.transfers.origins.remote import is_url
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Preview", "decision_words", "preview"]
 
@@ -101,6 +103,8 @@ class Preview:
 
     def to_dataframe(self) -> pd.DataFrame:
         """The first rows, each cell as text or None."""
+        import pandas as pd  # a quarter of a second, for those who want a table
+
         return pd.DataFrame(self.rows, columns=list(self.columns), dtype="object")
 
     def __repr__(self) -> str:
@@ -192,7 +196,7 @@ def preview(
 
 def _one(source: Source) -> tuple[Path | pd.DataFrame, str]:
     """The one source to look at, and what there is besides, in words."""
-    if isinstance(source, pd.DataFrame):
+    if is_frame(source):
         return source, ""
     if is_url(source):
         raise OptionError(

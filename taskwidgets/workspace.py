@@ -11,9 +11,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import pandas as pd
 from sqlalchemy.engine import URL, Connection, Engine
 
 from taskwidgets.cluster import Cluster, as_scheduler
@@ -43,6 +42,9 @@ from taskwidgets.transfers.planning import make_plan, resolve_target
 from taskwidgets.transfers.prepared import prepared_spec
 from taskwidgets.transfers.targets import given_target
 from taskwidgets.transfers.upload_options import UploadOptions
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Workspace"]
 

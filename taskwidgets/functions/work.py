@@ -10,8 +10,6 @@ from collections.abc import Callable
 from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from taskwidgets.cluster import Cluster
 from taskwidgets.errors import (
     IllegalTransition,
@@ -40,6 +38,9 @@ from taskwidgets.store.translate import driver_error
 
 if TYPE_CHECKING:
     import tenacity
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["FunctionWork"]
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from datetime import datetime
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from taskwidgets.http.files import Files
 from taskwidgets.runtime.progress import Progress
 from taskwidgets.runtime.receipt import Receipt
 from taskwidgets.runtime.states import State
 from taskwidgets.runtime.store import JobRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["SCHEMAS", "events_body", "job_body", "progress_body"]
 
@@ -109,6 +110,8 @@ def scrubbed(value: Any, files: Files) -> Any:
 def _plain(value: Any) -> Any:
     if isinstance(value, dict | list):
         return value
+    import pandas as pd  # whoever gives a table has loaded it
+
     if pd.isna(value):
         return None
     return value.isoformat() if isinstance(value, datetime) else value

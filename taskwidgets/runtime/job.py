@@ -14,9 +14,7 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from taskwidgets.errors import (
     DatabaseError,
@@ -36,6 +34,9 @@ from taskwidgets.runtime.store import Claim, JobRecord, JobStore, Owner
 from taskwidgets.runtime.threads import LoopHandle, in_running_loop, start_thread
 from taskwidgets.runtime.viewer import viewer
 from taskwidgets.runtime.words import status_line
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Job"]
 

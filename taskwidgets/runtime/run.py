@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Protocol
 
 from taskwidgets.runtime.control import Control, Wish
 from taskwidgets.runtime.progress import Meter
@@ -13,6 +11,9 @@ from taskwidgets.runtime.receipt import Receipt
 from taskwidgets.runtime.states import State
 from taskwidgets.runtime.store import Claim, JobStore
 from taskwidgets.runtime.threads import LoopHandle
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Run", "Work"]
 

@@ -9,9 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Protocol
 
 from taskwidgets.errors import JobFenced
 from taskwidgets.runtime.control import Control
@@ -20,6 +18,9 @@ from taskwidgets.runtime.receipt import Receipt
 from taskwidgets.runtime.states import State
 
 KERNEL_FILE = re.compile(r"kernel-([0-9a-fA-F-]{8,})\.json$")
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Claim", "JobRecord", "JobSpec", "JobStore", "Owner"]
 

@@ -6,9 +6,8 @@ import logging
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from sqlalchemy import Connection, func, insert, select
 
 from taskwidgets.errors import (
@@ -32,6 +31,9 @@ from taskwidgets.store.records import as_record, event_table, records, selection
 from taskwidgets.store.requests import Request
 from taskwidgets.store.schema import jobs
 from taskwidgets.store.transitions import record_event, record_move
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["PostgresJobStore"]
 

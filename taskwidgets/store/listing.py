@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from sqlalchemy import ColumnElement, Select, delete, func, not_, or_, select, union_all
 
 from taskwidgets.runtime.states import FINAL, OWNED, State
@@ -13,6 +13,9 @@ from taskwidgets.runtime.store import JobRecord
 from taskwidgets.store.database import Database
 from taskwidgets.store.records import ALIVE, as_record, event_table, selection
 from taskwidgets.store.schema import jobs
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["newest", "newest_events", "prune", "spools_left"]
 

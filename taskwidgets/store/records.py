@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -26,6 +25,9 @@ from taskwidgets.runtime.store import JobRecord, JobSpec, Owner
 from taskwidgets.store.keeper import LOCK_CLASS
 from taskwidgets.store.run_states import progress_of
 from taskwidgets.store.schema import checkpoints, events, jobs, run_states
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "ALIVE",
@@ -145,6 +147,8 @@ def event_table(connection: Connection, job_id: int, newest: int | None = None) 
     else:
         statement = statement.order_by(events.c.id.desc()).limit(newest)
     rows = connection.execute(statement).all()
+    import pandas as pd  # a quarter of a second, for those who want a table
+
     return pd.DataFrame([tuple(row) for row in rows], columns=EVENT_NAMES)
 
 

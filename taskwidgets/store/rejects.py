@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from sqlalchemy import Connection, delete, func, select, text, update
 
 from taskwidgets.store.schema import rejects
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "COLUMNS",
@@ -92,6 +95,8 @@ def table(connection: Connection, job_id: int) -> pd.DataFrame:
         .where(rejects.c.job_id == job_id)
         .order_by(rejects.c.byte_offset)
     ).all()
+    import pandas as pd  # a quarter of a second, for those who want a table
+
     found = pd.DataFrame([tuple(row) for row in rows], columns=COLUMNS)
     if files:
         numbers = [int(place) >> FILE_BITS for place in found["byte_offset"]]
@@ -133,6 +138,8 @@ def waiting(
         .limit(limit)
         .offset(offset)
     ).all()
+    import pandas as pd  # see above
+
     found = pd.DataFrame([tuple(row) for row in rows], columns=[*columns, "raw", "place"])
     places = found.pop("place")
     if files:

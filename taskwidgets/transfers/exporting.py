@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from taskwidgets.errors import DatabaseError, OptionError, TargetError
 from taskwidgets.runtime.failpoints import reach
@@ -31,6 +29,9 @@ from taskwidgets.transfers.range_copies import RangeCopies
 from taskwidgets.transfers.reader import CopierReader, CopyOut, Reader, opening
 from taskwidgets.transfers.readers import open_reader
 from taskwidgets.transfers.snapshot import Written
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Exporting"]
 

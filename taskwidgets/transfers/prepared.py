@@ -14,9 +14,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from sqlalchemy import Connection
 
 from taskwidgets.cluster import Cluster
@@ -37,7 +36,6 @@ from taskwidgets.transfers.many import ManyUpload
 from taskwidgets.transfers.many_plan import plan_files
 from taskwidgets.transfers.names import TableName, staging_name
 from taskwidgets.transfers.origins import materials
-from taskwidgets.transfers.origins.frame import spool_frame
 from taskwidgets.transfers.origins.origin import FILES, FRAME, Given, Origin
 from taskwidgets.transfers.origins.remote import REMOTE, Address, Remote
 from taskwidgets.transfers.origins.spool import Contents, Spool, check_wish
@@ -56,6 +54,9 @@ from taskwidgets.transfers.replay import replay
 from taskwidgets.transfers.upload import Upload, undo
 from taskwidgets.transfers.upload_options import KIND, UploadOptions
 from taskwidgets.transfers.upload_plan import UploadPlan
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["PreparedUpload", "is_prepared", "prepared_spec"]
 
@@ -201,6 +202,8 @@ class PreparedUpload:
         if kind == FILES:
             return self._plan_of_files(run, record, options)
         if kind == FRAME:
+            from taskwidgets.transfers.origins.frame import spool_frame  # with all of pandas
+
             contents = self._table(run, lambda _: True, lambda: spool_frame(
                 run, self._spool, self._material()))  # fmt: skip
             return self._settled(run, options, contents)

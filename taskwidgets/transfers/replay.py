@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from sqlalchemy import Connection
 
 from taskwidgets.errors import IllegalTransition, OptionError, TargetError
@@ -21,8 +21,12 @@ from taskwidgets.tabular.repair import Fault
 from taskwidgets.transfers import tables
 from taskwidgets.transfers.copy_in import CopyIn
 from taskwidgets.transfers.names import TableName
+from taskwidgets.transfers.origins.pandas_values import is_frame
 from taskwidgets.transfers.sorting import Sorted, Sorter
 from taskwidgets.transfers.upload_plan import UploadPlan
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["replay"]
 
@@ -87,7 +91,7 @@ def replay(store: PostgresJobStore, job_id: int, mended: pd.DataFrame) -> Receip
 
 def _checked(mended: pd.DataFrame) -> Mapping[int, str]:
     """number -> raw; OptionError for a frame that is not one of ``rejects()``."""
-    if not isinstance(mended, pd.DataFrame) or not {"id", "raw"} <= set(mended.columns):
+    if not is_frame(mended) or not {"id", "raw"} <= set(mended.columns):
         raise OptionError("replay() takes the data frame of job.rejects(), its column raw mended")
     if mended["id"].duplicated().any():
         raise OptionError("replay(): a reject stands in the frame twice; each id may be there once")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from taskwidgets.cluster import Cluster
 from taskwidgets.errors import SourceChanged, SourceError
@@ -33,6 +31,9 @@ from taskwidgets.transfers.segment_batches import StrictSegments
 from taskwidgets.transfers.switch import Incomplete, Switch
 from taskwidgets.transfers.upload_plan import UploadPlan
 from taskwidgets.transfers.widening import BegunAnew
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Upload", "undo"]
 

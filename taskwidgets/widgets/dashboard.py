@@ -14,10 +14,9 @@ import time
 import uuid
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
-import pandas as pd
 
 from taskwidgets.dashboard import Dashboard, Query, as_of, text_table
 from taskwidgets.errors import JobNotFound, TaskwidgetsError
@@ -28,6 +27,9 @@ from taskwidgets.runtime.threads import LoopHandle, start_thread
 from taskwidgets.widgets import dashboard_markup, markup
 from taskwidgets.widgets.dashboard_row import EVENTS, Detail, Looks, Row
 from taskwidgets.widgets.traits import enable, free_route, set_value
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["DashboardView", "show"]
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence, Set
 from datetime import datetime
 from html import escape
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from taskwidgets.dashboard import HEADINGS, done_words, owner_words, row_words
 from taskwidgets.runtime.receipt import Receipt
@@ -15,6 +13,9 @@ from taskwidgets.runtime.states import FINAL, State
 from taskwidgets.runtime.store import JobRecord
 from taskwidgets.runtime.words import amount, bytes_text, count, duration
 from taskwidgets.widgets import markup
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["STYLE", "event_table", "line", "note", "owner_card", "receipt_card", "still", "title"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
-import pandas as pd
 
 from taskwidgets.errors import TaskwidgetsError
 from taskwidgets.runtime.job import Job
@@ -17,6 +17,9 @@ from taskwidgets.runtime.threads import LoopHandle, start_thread
 from taskwidgets.widgets import dashboard_markup, markup
 from taskwidgets.widgets.panel import Panel
 from taskwidgets.widgets.traits import free_route, set_value
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["EVENTS", "Detail", "Looks", "Row"]
 

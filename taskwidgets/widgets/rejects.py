@@ -15,9 +15,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
-import pandas as pd
 
 from taskwidgets.errors import TaskwidgetsError
 from taskwidgets.runtime.job import Job
@@ -26,6 +26,9 @@ from taskwidgets.runtime.threads import start_thread
 from taskwidgets.runtime.words import count
 from taskwidgets.widgets import markup
 from taskwidgets.widgets.traits import enable, free_route, set_value, show
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["LONGEST", "PAGE", "Rejects", "as_in_file"]
 
@@ -285,6 +288,8 @@ class Rejects:
             if self._busy or not self._edited:
                 return
             self._busy, self._said = True, "replaying…"
+            import pandas as pd  # it is loaded: the rejects are a table
+
             mended = pd.DataFrame(list(self._edited.items()), columns=["id", "raw"])
             self._write()
             self._run(self._load, mended, name="replay")

@@ -28,6 +28,26 @@ def test_three_lines_are_a_script(run_script, database_url, many_rows, look):
     assert look.contents("t")[0] == 5000
 
 
+def test_a_script_does_not_wait_for_what_it_does_not_use(run_script, database_url, many_rows):
+    """Loading and exporting files takes no data frames and no widgets; rejects() does."""
+    out, err = run_script(
+        """
+        import sys, taskwidgets as tw
+        url, path, out = sys.argv[1:]
+        tw.connect(url)
+        job = tw.upload(path, "t")
+        job.wait()
+        tw.download("t", out).wait()
+        print(sorted({"pandas", "pyarrow", "ipywidgets", "IPython"} & set(sys.modules)))
+        print(len(job.rejects()), "pandas" in sys.modules)
+        """,
+        database_url,
+        str(path := many_rows(2000)),
+        str(path.with_name("out.csv")),
+    )
+    assert (out, err) == ("[]\n0 True\n", "")
+
+
 def test_importing_starts_nothing():
     """import taskwidgets starts no thread and no server, and imports no widgets."""
     import subprocess

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING, TypeAlias
 
 from taskwidgets.errors import OptionError
 from taskwidgets.transfers.origins.files import given_files, is_pattern
-from taskwidgets.transfers.origins.frame import given_frame
 from taskwidgets.transfers.origins.origin import Given
+from taskwidgets.transfers.origins.pandas_values import is_frame
 from taskwidgets.transfers.origins.remote import given_url, is_url
 from taskwidgets.transfers.origins.tabular_files import check_sheet, given_table, table_kind
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = ["Source", "as_given"]
 
-Source = str | Path | Sequence[str | Path] | pd.DataFrame
+Source: TypeAlias = "str | Path | Sequence[str | Path] | pd.DataFrame"
 
 
 def as_given(
@@ -28,8 +30,10 @@ def as_given(
     """What the source is. Raises SourceError, OptionError for what can be none."""
     if storage_options is not None and not is_url(source):
         raise OptionError("storage_options goes with a URL")
-    if isinstance(source, pd.DataFrame):
+    if is_frame(source):
         check_sheet(sheet, None, "a DataFrame")
+        from taskwidgets.transfers.origins.frame import given_frame  # with all of pandas
+
         return given_frame(source)
     if isinstance(source, str) and is_url(source):
         return given_url(source, storage_options)

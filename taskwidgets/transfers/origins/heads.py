@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from taskwidgets.tabular.source import check_readable
 from taskwidgets.transfers.origins.excel import excel_head
 from taskwidgets.transfers.origins.extras import check_extra
-from taskwidgets.transfers.origins.frame import frame_columns
 from taskwidgets.transfers.origins.json_lines import json_head
+from taskwidgets.transfers.origins.pandas_values import is_frame
 from taskwidgets.transfers.origins.parquet import parquet_head
 from taskwidgets.transfers.origins.tabular_files import (
     EXCEL,
@@ -23,6 +22,9 @@ from taskwidgets.transfers.origins.tabular_files import (
     table_kind,
 )
 from taskwidgets.transfers.origins.texts import NULL
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Head", "source_head"]
 
@@ -45,7 +47,9 @@ def source_head(
     source: Path | pd.DataFrame, rows: int, sheet: str | int | None, *, header: bool, full: bool
 ) -> Head | None:
     """The head of such a source; None for a file of delimited text."""
-    if isinstance(source, pd.DataFrame):
+    if is_frame(source):
+        from taskwidgets.transfers.origins.frame import frame_columns  # with all of pandas
+
         check_sheet(sheet, None, "a DataFrame")
         columns = list(frame_columns(source))
         first = source.head(rows)

@@ -15,7 +15,8 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
-import pandas as pd
+
+from taskwidgets.transfers.origins.pandas_values import has_nanoseconds, is_absent
 
 __all__ = ["NULL", "WRITERS", "is_missing", "kind_of", "quoted", "type_of_kinds"]
 
@@ -42,7 +43,7 @@ def _plain(value: Any) -> Any:
         return value.item()
     if isinstance(value, bytes):
         return value.hex()
-    if value is pd.NA or value is pd.NaT:
+    if is_absent(value):
         return None
     return str(value)
 
@@ -83,13 +84,6 @@ WRITERS: dict[str, Callable[[Any], str]] = {
 }
 
 
-def _has_nanoseconds(value: Any) -> bool:
-    """Whether a pandas moment or span is finer than Python's, and Postgres'."""
-    if isinstance(value, pd.Timestamp):
-        return value.nanosecond != 0
-    return isinstance(value, pd.Timedelta) and value.nanoseconds != 0
-
-
 def kind_of(value: Any) -> str:
     """Which of the kinds a value is, that is not missing.
 
@@ -109,12 +103,12 @@ def kind_of(value: Any) -> str:
     if isinstance(value, Decimal):
         return "numeric"
     if isinstance(value, datetime.datetime):
-        if _has_nanoseconds(value):
+        if has_nanoseconds(value):
             return "other"  # Postgres keeps microseconds
         return "timestamp" if value.tzinfo is None else "timestamptz"
     if isinstance(value, datetime.time) and value.tzinfo is not None:
         return "other"
-    if isinstance(value, datetime.timedelta) and _has_nanoseconds(value):
+    if isinstance(value, datetime.timedelta) and has_nanoseconds(value):
         return "other"
     for known, kind in _KINDS:
         if isinstance(value, known):
@@ -168,7 +162,7 @@ _TYPES = {
 
 def is_missing(value: Any) -> bool:
     """Whether a value stands for nothing: None, NaN, NaT, NA."""
-    if value is None or value is pd.NA or value is pd.NaT:
+    if value is None or is_absent(value):
         return True
     if isinstance(value, float | np.floating):
         return math.isnan(value)
