@@ -10,10 +10,11 @@
 #
 # PYTHON=python3.12 chooses another interpreter, VENV=dir another place for the environment;
 # BENCH_OPTIONS="--quick --data text" measures a part (python benchmarks/bench.py --help);
-# TEST_WORKERS=0 runs all tests one after another. Those with a browser are always alone, as what
-# they see is a person's view, who would not wait for other tests either; so are those of speed. A
-# test that fails is tried once more, and named in the report: they kill processes and break
-# connections at random moments, and on a machine that others use, a page may be late.
+# TEST_WORKERS=0 runs all tests one after another. Those with a browser come after the others: what
+# they see is a person's view, who would not wait for tests that take all of the machine; a page
+# mostly waits itself, so that two have room. Those of speed are alone. A test that fails is tried
+# once more, and named in the report: they kill processes and break connections at random moments,
+# and on a machine that others use, a page may be late.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -23,7 +24,8 @@ BENCH_OPTIONS ?=
 PYTEST_OPTIONS ?=
 TEST_WORKERS ?= 2
 COMPILED := hatch_build.py $(wildcard taskwidgets/*/*.[ch])
-ALONE := tests/browser tests/notebooks tests/test_speed.py
+WITH_BROWSER := tests/browser tests/notebooks
+ALONE := tests/test_speed.py
 
 .PHONY: lab demo test bench docs pictures clean system-packages
 .DELETE_ON_ERROR:
@@ -36,7 +38,9 @@ demo: $(VENV)/.lab
 
 test: $(VENV)/.test system-packages
 	$(BIN)/python -m pytest --numprocesses=$(TEST_WORKERS) --dist=loadgroup \
-	  $(addprefix --ignore=,$(ALONE)) --reruns=1 $(PYTEST_OPTIONS)
+	  $(addprefix --ignore=,$(WITH_BROWSER) $(ALONE)) --reruns=1 $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest --numprocesses=$(TEST_WORKERS) --dist=loadfile $(WITH_BROWSER) \
+	  --reruns=1 $(PYTEST_OPTIONS)
 	$(BIN)/python -m pytest $(ALONE) --reruns=1 $(PYTEST_OPTIONS)
 
 bench: $(VENV)/.benchmark $(VENV)/.test system-packages
