@@ -25,7 +25,7 @@ from taskwidgets.transfers.kept_plan import KeptPlan
 from taskwidgets.transfers.kept_snapshot import KeptSnapshot
 from taskwidgets.transfers.materialize import Materialize, staging_columns
 from taskwidgets.transfers.names import TableName, staging_name
-from taskwidgets.transfers.range_copies import RangeCopies
+from taskwidgets.transfers.range_copies import IN_ORDER, RangeCopies
 from taskwidgets.transfers.reader import CopierReader, CopyOut, Reader, opening
 from taskwidgets.transfers.readers import open_reader
 from taskwidgets.transfers.snapshot import Written
@@ -178,8 +178,9 @@ class Exporting(ABC):
         if self._plan.table is not None:
             return self._snapshot.open(run, written)
         assert self._plan.materialized is not None
-        marks, settings = self._store.database.marks, self._kept.settings()
-        return opening(["BEGIN READ ONLY"], marks, settings), self._plan.materialized["blocks"]
+        settings = [*self._kept.settings(), *IN_ORDER]
+        begin = opening(["BEGIN READ ONLY"], self._store.database.marks, settings)
+        return begin, self._plan.materialized["blocks"]
 
     def _copies(self) -> RangeCopies:
         """What makes the COPY of a range of blocks."""

@@ -27,6 +27,7 @@ from taskwidgets.transfers.download_plan import described
 from taskwidgets.transfers.kept_plan import KeptPlan
 from taskwidgets.transfers.names import TableName
 from taskwidgets.transfers.proof import Proof
+from taskwidgets.transfers.range_copies import IN_ORDER
 from taskwidgets.transfers.reader import opening
 from taskwidgets.transfers.snapshot import (
     LOCK_NOT_AVAILABLE,
@@ -86,7 +87,8 @@ class KeptSnapshot:
         seen = self._plan.now.seen
         assert seen is not None
         # Whoever alters the table waits for the snapshot; only behind such a one may we wait.
-        settings = [*self._plan.settings(), f"SET LOCAL lock_timeout = '{QUEUE_PATIENCE}'"]
+        patience = f"SET LOCAL lock_timeout = '{QUEUE_PATIENCE}'"
+        settings = [*self._plan.settings(), *IN_ORDER, patience]
         begin = opening(self._snapshot.begin, self._database.marks, settings)
         return [*begin, *self._prove(seen)], seen.blocks
 

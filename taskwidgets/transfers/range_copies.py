@@ -5,7 +5,15 @@ from __future__ import annotations
 from taskwidgets.transfers.csv_rows import CsvForm
 from taskwidgets.transfers.reader import CopyOut
 
-__all__ = ["RangeCopies"]
+__all__ = ["IN_ORDER", "RangeCopies"]
+
+# Settings of a session that runs them: rows come as they lie in the table, each time. A server may
+# have several processes read a table, and pass their rows on as they come; or begin in its middle,
+# where another session reads just now.
+IN_ORDER = (
+    "SET LOCAL max_parallel_workers_per_gather = 0",
+    "SET LOCAL synchronize_seqscans = off",
+)
 
 # Characters of a value, on average. Binary costs the server least, but of what is neither text nor
 # a whole number it has to be told to make text, value by value. Measured against text: exports of

@@ -162,6 +162,27 @@ def test_many_rows_come_in_order(exports, many):
     exports.same(many(100_000), workers=4)
 
 
+def test_rows_come_in_order_where_the_server_reads_with_several_processes(
+    exports, look, many, another_workspace, tmp_path
+):
+    """Rows of several processes come as they like; an export's lie as in the table."""
+    many(60_000)
+    database = look.one("SELECT current_database()")
+    for name, value in {
+        "parallel_setup_cost": 0,
+        "parallel_tuple_cost": 0,
+        "min_parallel_table_scan_size": 0,
+        "max_parallel_workers_per_gather": 4,
+        "enable_tidscan": "off",  # as before Postgres 14
+    }.items():
+        look(f"ALTER DATABASE {database} SET {name} TO {value}")
+    workspace = another_workspace()
+    for number, source in enumerate(("t", "SELECT * FROM t ORDER BY id")):
+        path = tmp_path / f"{number}.csv"
+        workspace.download(source, path, workers=1).wait(100)
+        assert pd.read_csv(path).id.tolist() == list(range(1, 60_001))
+
+
 def test_a_query_s_order_is_kept(exports, look):
     """ORDER BY holds in the file, also with rows of very different sizes."""
     look(
