@@ -30,6 +30,7 @@ __all__ = ["Database", "application_name", "parse_url"]
 # Postgres 14: the oldest that its makers still cared for when this was written, and the first that
 # reads a range of blocks without reading the whole table (TID range scan).
 OLDEST_SERVER = 140000
+UNTRANSLATABLE = "22P05"
 CONNECT_ARGUMENTS = {
     "connect_timeout": 10,  # seconds
     "client_encoding": "utf8",
@@ -226,6 +227,7 @@ class Database:
                 raise DatabaseError(
                     f"{address(self.url)} is a read-only standby; connect to the primary"
                 )
+            self._check_encoding(connection)
             role = connection.scalar(text("SELECT quote_ident(current_user)"))
             exists = connection.scalar(
                 text("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = :schema)"),
@@ -246,6 +248,25 @@ class Database:
                     f"or use it; ask the database's owner to run: {remedy}",
                     sqlstate=missing.sqlstate,
                 ) from None
+
+    def _check_encoding(self, connection: Connection) -> None:
+        """Raise DatabaseError where the database cannot hold what jobs are called: a → b."""
+        driver: Any = connection.connection.dbapi_connection
+        encoding = driver.get_parameter_status("server_encoding")
+        if encoding == "UTF8":
+            return
+        try:
+            with translated(self.url):
+                connection.scalar(text("SELECT '→'"))
+        except DatabaseError as fault:
+            if fault.sqlstate != UNTRANSLATABLE:
+                raise
+            raise DatabaseError(
+                f"{address(self.url)} is encoded in {encoding}, which has not all the characters "
+                "that jobs are kept with; connect to a database in UTF8, such as one made by "
+                "CREATE DATABASE name TEMPLATE template0 ENCODING 'UTF8'",
+                sqlstate=fault.sqlstate,
+            ) from None
 
     def forked(self) -> bool:
         """Whether this object came through a fork: its sockets belong to the parent."""

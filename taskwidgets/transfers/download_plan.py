@@ -46,6 +46,7 @@ KINDS_SENT = {
     ("int8send", "int8out"): "i",
     ("boolsend", "boolout"): "b",
 }
+CONCAT = sql.SQL("pg_catalog.concat")  # a search path may have another one first
 FORMULA_BEGINS = "=+-@\t\r"  # what a spreadsheet takes for a formula (OWASP, "CSV Injection")
 
 
@@ -189,8 +190,8 @@ class DownloadPlan:
                 parts.append(_harmless_text(name))
             elif kind is None:
                 # For a record of NULLs, IS NOT NULL is false.
-                as_text = sql.SQL("CASE WHEN {0} IS DISTINCT FROM NULL THEN concat({0}) END")
-                parts.append(as_text.format(column))
+                as_text = sql.SQL("CASE WHEN {0} IS DISTINCT FROM NULL THEN {1}({0}) END")
+                parts.append(as_text.format(column, CONCAT))
             else:
                 parts.append(column)
         select = sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(parts), relation.identifier)
@@ -267,9 +268,9 @@ class DownloadPlan:
 def _harmless_text(column: str) -> sql.Composable:
     # concat() gives a value's own text; a cast would cut the blanks from a char(n).
     return sql.SQL(
-        "CASE WHEN left(concat({0}), 1) = ANY ({1}) THEN concat('''', {0})"
-        " WHEN {0} IS NOT NULL THEN concat({0}) END"
-    ).format(sql.Identifier(column), sql.Literal(list(FORMULA_BEGINS)))
+        "CASE WHEN pg_catalog.left({1}({0}), 1) = ANY ({2}) THEN {1}('''', {0})"
+        " WHEN {0} IS NOT NULL THEN {1}({0}) END"
+    ).format(sql.Identifier(column), CONCAT, sql.Literal(list(FORMULA_BEGINS)))
 
 
 def harmless(text: str) -> str:

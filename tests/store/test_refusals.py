@@ -1,6 +1,7 @@
 import traceback
 
 import pytest
+from fix_databases import other_database, run_sql
 
 from taskwidgets import Workspace
 from taskwidgets.errors import (
@@ -123,3 +124,25 @@ def test_a_refused_login_is_a_database_error():
     """The classes stand under DatabaseError, so one except clause has them all."""
     assert issubclass(LoginRefused, DatabaseError)
     assert issubclass(ServerUnreachable, DatabaseError)
+
+
+@pytest.mark.parametrize(("encoding", "holds"), [("LATIN1", False), ("EUC_JP", True)])
+def test_a_database_that_cannot_hold_what_jobs_are_called(embedded_server, encoding, holds):
+    """Its encoding is named, and what to do; one that has the characters is as good as UTF8."""
+    name = f"in_{encoding.lower()}"
+    run_sql(
+        embedded_server.url,
+        f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}'"
+        " LOCALE_PROVIDER libc LOCALE 'C'",
+    )
+    url = other_database(embedded_server.url, name)
+    try:
+        if holds:
+            workspace = Workspace(url)
+            assert workspace.jobs() is not None
+            workspace.close()
+        else:
+            with pytest.raises(DatabaseError, match=f"is encoded in {encoding}, .* UTF8"):
+                Workspace(url)
+    finally:
+        run_sql(embedded_server.url, f"DROP DATABASE {name} WITH (FORCE)")

@@ -120,6 +120,21 @@ def test_a_database_s_own_notation_is_kept(look, another_workspace, tmp_path, se
     Exports(another_workspace(), look, tmp_path).same("t")
 
 
+def test_functions_of_a_user_s_own_are_not_taken_for_the_server_s(
+    look, another_workspace, tmp_path, given_in
+):
+    """Another concat() and left(), which the search path has before the server's own."""
+    database = look.one("SELECT current_database()")
+    look("CREATE TABLE t AS SELECT 0.5::float8 AS a, '=x'::text AS b, now() AS c")
+    for argument in ("float8", "text", "timestamptz", "anyelement"):
+        look(f"CREATE FUNCTION concat({argument}) RETURNS text LANGUAGE sql AS $$SELECT 'bad'$$")
+    look("CREATE FUNCTION left(text, int) RETURNS text LANGUAGE sql AS $$SELECT 'bad'$$")
+    look(f"ALTER DATABASE {database} SET search_path TO public, pg_catalog")
+    own = Exports(another_workspace(), look, tmp_path)
+    assert b"bad" not in own.same("t")
+    assert b"'=x" in own.run("t", "safe.csv", escape_formulas=True)
+
+
 def test_dropped_columns_are_left_out(exports, look, given_in):
     """A dropped column, and one added with a default afterwards, are as COPY has them."""
     look("CREATE TABLE t (a int, b text, c int)")
