@@ -21,7 +21,7 @@ from taskwidgets.embedded.directory import Directory, find_home
 from taskwidgets.errors import RightsMissing, TaskwidgetsError
 from taskwidgets.runtime.words import bytes_text
 from taskwidgets.store.budget import DEFAULT_CONNECTIONS
-from taskwidgets.store.database import OLDEST_SERVER, Database, parse_url
+from taskwidgets.store.database import OLDEST_SERVER, Database, check_encoding, parse_url
 from taskwidgets.store.migrate import is_current
 from taskwidgets.store.schema import SCHEMA
 from taskwidgets.store.translate import address
@@ -230,6 +230,7 @@ def _server(connection: Connection, url: URL) -> Iterator[Check]:
     if row.standby:
         yield Check("database", "fail", f"{where}: a read-only standby", "connect to the primary")
         return
+    check_encoding(connection, url)
     yield Check("database", "ok", where)
     yield _schema(connection, row.has_schema, row.may_create, row.role)
     if row.may_create_tables:

@@ -25,7 +25,7 @@ from taskwidgets.store.budget import DEFAULT_CONNECTIONS, POOL_OVERFLOW, POOLED,
 from taskwidgets.store.schema import SCHEMA
 from taskwidgets.store.translate import address, is_away, translated
 
-__all__ = ["Database", "application_name", "parse_url"]
+__all__ = ["Database", "application_name", "check_encoding", "parse_url"]
 
 # Postgres 14: the oldest that its makers still cared for when this was written, and the first that
 # reads a range of blocks without reading the whole table (TID range scan).
@@ -69,6 +69,26 @@ def parse_url(text_or_url: str | URL) -> URL:
         url = url.set(password=url.password or str(password), query=query)
     # SQLAlchemy 2.1 takes another driver when none is named.
     return url.set(drivername="postgresql+psycopg2")
+
+
+def check_encoding(connection: Connection, url: URL) -> None:
+    """Raise DatabaseError where the database cannot hold what jobs are called: a → b."""
+    driver: Any = connection.connection.dbapi_connection
+    encoding = driver.get_parameter_status("server_encoding")
+    if encoding == "UTF8":
+        return
+    try:
+        with translated(url):
+            connection.scalar(text("SELECT '→'"))
+    except DatabaseError as fault:
+        if fault.sqlstate != UNTRANSLATABLE:
+            raise
+        raise DatabaseError(
+            f"{address(url)} is encoded in {encoding}, which has not all the characters that jobs "
+            "are kept with; connect to a database in UTF8, such as one made by CREATE DATABASE "
+            "name TEMPLATE template0 ENCODING 'UTF8'",
+            sqlstate=fault.sqlstate,
+        ) from None
 
 
 class Database:
@@ -227,7 +247,7 @@ class Database:
                 raise DatabaseError(
                     f"{address(self.url)} is a read-only standby; connect to the primary"
                 )
-            self._check_encoding(connection)
+            check_encoding(connection, self.url)
             role = connection.scalar(text("SELECT quote_ident(current_user)"))
             exists = connection.scalar(
                 text("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = :schema)"),
@@ -248,25 +268,6 @@ class Database:
                     f"or use it; ask the database's owner to run: {remedy}",
                     sqlstate=missing.sqlstate,
                 ) from None
-
-    def _check_encoding(self, connection: Connection) -> None:
-        """Raise DatabaseError where the database cannot hold what jobs are called: a → b."""
-        driver: Any = connection.connection.dbapi_connection
-        encoding = driver.get_parameter_status("server_encoding")
-        if encoding == "UTF8":
-            return
-        try:
-            with translated(self.url):
-                connection.scalar(text("SELECT '→'"))
-        except DatabaseError as fault:
-            if fault.sqlstate != UNTRANSLATABLE:
-                raise
-            raise DatabaseError(
-                f"{address(self.url)} is encoded in {encoding}, which has not all the characters "
-                "that jobs are kept with; connect to a database in UTF8, such as one made by "
-                "CREATE DATABASE name TEMPLATE template0 ENCODING 'UTF8'",
-                sqlstate=fault.sqlstate,
-            ) from None
 
     def forked(self) -> bool:
         """Whether this object came through a fork: its sockets belong to the parent."""

@@ -81,7 +81,7 @@ class CopyOut:
     ) -> Pieces:
         """What is asked for; ``run`` begins a statement, whose pieces end with its rows' number."""
         form = self._form
-        given = run(self._statement(form, place))
+        given = run(self.to(place))
         if form is None:
             return Pieces(given)
         return Pieces(form.convert(given, lambda: run(self._statement(None, place))))

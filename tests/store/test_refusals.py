@@ -4,6 +4,7 @@ import pytest
 from fix_databases import other_database, run_sql
 
 from taskwidgets import Workspace
+from taskwidgets.cli.checks import all_checks
 from taskwidgets.errors import (
     DatabaseError,
     LoginRefused,
@@ -144,5 +145,8 @@ def test_a_database_that_cannot_hold_what_jobs_are_called(embedded_server, encod
         else:
             with pytest.raises(DatabaseError, match=f"is encoded in {encoding}, .* UTF8"):
                 Workspace(url)
+            failed = [check for check in all_checks(url) if check.status == "fail"]
+            assert [check.name for check in failed] == ["database"]
+            assert f"is encoded in {encoding}" in failed[0].text
     finally:
         run_sql(embedded_server.url, f"DROP DATABASE {name} WITH (FORCE)")
