@@ -181,7 +181,7 @@ def test_merging_touches_rows_once(workspace, size, fill, groups, grouped):
 
 
 def test_merging_takes_this_process_time_in_proportion(workspace):
-    """For eight times as many rows, less than twice that."""
+    """For eight times as many rows, 5 to 6 times; the half of it more is no square yet."""
     claim = real.claimed(workspace)
     best = dict.fromkeys((256, 2048), float("inf"))
     for _ in range(3):
@@ -192,7 +192,7 @@ def test_merging_takes_this_process_time_in_proportion(workspace):
                 merge(connection, claim.job_id)
                 best[size] = min(best[size], time.thread_time() - began)
                 transaction.rollback()
-    assert best[2048] < 2 * 8 * best[256]
+    assert best[2048] < 1.5 * 8 * best[256]
 
 
 @pytest.mark.parametrize("where", ["here", "on a cluster"])
