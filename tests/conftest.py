@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -25,6 +26,18 @@ pytest_plugins = [
     "fix_clusters",
     "fix_settled",
 ]
+
+
+def pytest_configure() -> None:
+    """Processes that tests start can be interrupted, also in a run by ``nohup make test &``.
+
+    A shell without job control starts a background command with SIGINT ignored, and nohup has
+    SIGHUP ignored; processes inherit that. A handler is not inherited: exec() restores the default.
+    This one does nothing, so the run itself still ignores both signals.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda _number, _frame: None)
 
 
 @pytest.hookimpl(trylast=True)

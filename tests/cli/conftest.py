@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +99,6 @@ class Terminal:
             timeout=60,
             dimensions=(24, 120),
             echo=False,
-            # Whoever runs the tests may have it ignored, as nohup does.
-            preexec_fn=partial(signal.signal, signal.SIGHUP, signal.SIG_DFL),
         )
         self.seen = ""
 
