@@ -8,10 +8,13 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fork_server import Forked
 
 ROOT = Path(__file__).parents[1]
+AT_START = {"PYTHONWARNINGS"}  # variables that Python reads when it starts
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -21,17 +24,24 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 class Script:
-    """A Python process that runs the code; ended with the test."""
+    """A Python process that runs the code; ended with the test. See ``fork_server.py``."""
 
-    def __init__(self, code: str, *arguments: str, **variables: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment(**variables),
-        )
+    def __init__(self, code: str, *arguments: str, fresh: bool = False, **variables: str) -> None:
+        """``fresh``: not a fork of a process that has imported the package."""
+        self.process: Forked | subprocess.Popen[str]
+        if fresh or variables.keys() & AT_START:
+            self.process = subprocess.Popen(
+                [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment(**variables),
+            )
+        else:
+            self.process = Forked(
+                [*arguments], environment(**variables), code=textwrap.dedent(code)
+            )
 
     def line(self) -> str:
         """The next line that it prints; fails with its errors when it has ended."""
@@ -60,8 +70,8 @@ def script() -> Iterator[Callable[..., Script]]:
     """A factory of processes: ``script(code, *arguments)``."""
     made: list[Script] = []
 
-    def start(code: str, *arguments: str, **variables: str) -> Script:
-        made.append(Script(code, *arguments, **variables))
+    def start(code: str, *arguments: str, fresh: bool = False, **variables: str) -> Script:
+        made.append(Script(code, *arguments, fresh=fresh, **variables))
         return made[-1]
 
     yield start
@@ -76,10 +86,14 @@ def script() -> Iterator[Callable[..., Script]]:
 def run_script(script: Callable[..., Script]) -> Callable[..., tuple[str, str]]:
     """Runs a script to its end; (stdout, stderr); fails unless it succeeds."""
 
-    def run(code: str, *arguments: str, **variables: str) -> tuple[str, str]:
-        started = script(code, *arguments, **variables)
+    def run(code: str, *arguments: str, **options: Any) -> tuple[str, str]:
+        started = script(code, *arguments, **options)
         out, err = started.end()
         assert started.process.returncode == 0, err
         return out, err
 
     return run
+
+
+def pytest_unconfigure() -> None:
+    Forked.close()

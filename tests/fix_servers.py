@@ -14,6 +14,7 @@ from typing import ClassVar
 import psutil
 import psycopg2
 import pytest
+from fork_server import Forked
 
 from taskwidgets.embedded import EmbeddedServer, join
 from taskwidgets.embedded.account import Account, server_account
@@ -30,7 +31,8 @@ LASTING: set[int] = set()  # processes of servers that live as long as the tests
 
 def children() -> list[psutil.Process]:
     """What this process has started and what still runs, lasting servers left out."""
-    return [child for child in psutil.Process().children() if child.pid not in LASTING]
+    lasting = {*LASTING, Forked.server_pid()}
+    return [child for child in psutil.Process().children() if child.pid not in lasting]
 
 
 def wait_until(condition: Callable[[], bool], what: str = "") -> None:

@@ -138,13 +138,15 @@ class Forked:
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)
 
-    def communicate(self, given: str | None = None, timeout: float | None = None) -> tuple[str, str]:
+    def communicate(
+        self, given: str | None = None, timeout: float | None = None
+    ) -> tuple[str, str]:
         """As Popen does; once it has returned, the streams are closed and give nothing more."""
         texts = {"stdout": "", "stderr": ""}
 
         def read(name: str) -> None:
             stream = getattr(self, name)
-            if not stream.closed:
+            if stream is not None and not stream.closed:
                 texts[name] = stream.read()
                 stream.close()
 

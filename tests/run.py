@@ -1,7 +1,7 @@
 """Runs the tests as ``make test`` and ``make test-all`` do, with one summary at the end.
 
     python tests/run.py [--tier test|all] [--slice TEXT] [--stop-after SECONDS] [--seed N]
-                        [--workers N] [--coverage] [--budget SECONDS] [-- PYTEST OPTIONS AND PATHS ...]
+                        [--workers N] [--coverage] [--budget SECONDS] [-- PYTEST OPTIONS, PATHS]
 
 The tier ``test`` has every kind of test and is kept short: tests marked ``slow`` are left to the
 tier ``all``. Tests with a browser come after the others, as what they look at is how a page answers
@@ -85,7 +85,8 @@ def run(phase: Phase, given: argparse.Namespace, folder: Path) -> None:
     timings = folder / "timings"
     timings.unlink(missing_ok=True)
     command = [
-        sys.executable, "-m", "pytest", "--quiet", f"--numprocesses={given.workers}", "--dist=worksteal",
+        sys.executable, "-m", "pytest", "--quiet",
+        f"--numprocesses={given.workers}", "--dist=worksteal",
         f"--seed={given.seed}", f"--timings={timings}", *phase.options, *given.options,
     ]  # fmt: skip
     if given.stop_after is not None:

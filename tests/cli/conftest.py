@@ -13,6 +13,7 @@ from typing import Any
 import pexpect
 import pytest
 from fix_scripts import environment
+from fork_server import Forked
 
 COMMAND = [sys.executable, "-W", "error", "-m", "taskwidgets.cli"]
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # how a bar moves the cursor and colours itself
@@ -21,16 +22,31 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # how a bar moves the cursor an
 class Command:
     """A command in a pipe, as a script would run it; ended with the test."""
 
-    def __init__(self, url: str, folder: Path, *arguments: str, stdin: Any = subprocess.DEVNULL):
-        self.process = subprocess.Popen(
-            [*COMMAND, *arguments],
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=folder,
-            env=environment(TASKWIDGETS_DATABASE_URL=url),
-        )
+    def __init__(
+        self,
+        url: str,
+        folder: Path,
+        *arguments: str,
+        stdin: Any = subprocess.DEVNULL,
+        fresh: bool = False,
+    ) -> None:
+        """``fresh``: not a fork of a process that has imported the package."""
+        variables = environment(TASKWIDGETS_DATABASE_URL=url)
+        self.process: Forked | subprocess.Popen[str]
+        if fresh:
+            self.process = subprocess.Popen(
+                [*COMMAND, *arguments],
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd=folder,
+                env=variables,
+            )
+        else:
+            self.process = Forked(
+                [*arguments], variables, module="taskwidgets.cli", folder=folder, stdin=stdin
+            )
 
     def line(self) -> str:
         """The next line that it prints."""

@@ -67,7 +67,7 @@ def test_what_is_ignored_stays_ignored(start, look, many_rows):
     """A command under nohup is not stopped by the terminal's end."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        command = start("upload", many_rows(ROWS), "t", "--max-rate", "3e5")
+        command = start("upload", many_rows(ROWS), "t", "--max-rate", "3e5", fresh=True)
     finally:
         signal.signal(signal.SIGHUP, before)
     command.until("running")

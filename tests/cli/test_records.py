@@ -120,7 +120,8 @@ def test_lab_without_jupyterlab(run_script):
             main()
         except SystemExit as end:
             print(end.code)
-        """
+        """,
+        fresh=True,
     )
     assert out == "1\n"
     assert err == "taskwidgets: JupyterLab is not installed: pip install 'taskwidgets[lab]'\n"

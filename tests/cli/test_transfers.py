@@ -293,7 +293,8 @@ def test_help_imports_nothing_heavy(run_script):
             pass
         heavy = {"pandas", "numpy", "sqlalchemy", "psycopg2", "rich", "ipywidgets", "IPython"}
         print(sorted(heavy & set(sys.modules)))
-        """
+        """,
+        fresh=True,
     )
     assert err == ""
     assert out.splitlines()[-1] == "[]"
