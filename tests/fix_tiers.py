@@ -1,6 +1,7 @@
 """Which tests are run, in which order, for how long; and what each of them took.
 
-Tests marked ``slow`` are left to ``make test-all``. There are too many of them to run all at each
+Tests marked ``slow`` are left to ``make test-all``, and of the variants of a test that is marked
+``sample(n)`` all but n. There are too many of them to run all at each
 commit: ``--slice=TEXT --stop-after=SECONDS`` runs some, in an order that the text decides.
 """
 
@@ -45,8 +46,40 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--timings", type=Path, metavar="FILE", help="a JSON line for each test")
 
 
+def sample(variants: list[pytest.Function], number: int) -> list[pytest.Function]:
+    """So many of a test's variants, chosen so that they have many values of its parameters."""
+    left, chosen = list(variants), []
+    seen: set[tuple[str, int]] = set()
+    while left and len(chosen) < number:
+        best = max(left, key=lambda one: len(one.callspec.indices.items() - seen))
+        if not best.callspec.indices.items() - seen:  # each value is there: the next round
+            seen = set(chosen[-1].callspec.indices.items())
+            best = max(left, key=lambda one: len(one.callspec.indices.items() - seen))
+        left.remove(best)
+        chosen.append(best)
+        seen |= best.callspec.indices.items()
+    return chosen
+
+
+def mark_samples(items: list[pytest.Item]) -> None:
+    """Mark as slow what is not in the sample of its test's variants."""
+    variants: dict[tuple[Path, str], list[pytest.Function]] = {}
+    for item in items:
+        if item.get_closest_marker("sample") and not item.get_closest_marker("slow"):
+            assert isinstance(item, pytest.Function)
+            variants.setdefault((item.path, item.originalname), []).append(item)
+    for one in variants.values():
+        marker = one[0].get_closest_marker("sample")
+        assert marker is not None
+        chosen = sample(one, *marker.args)
+        for item in one:
+            if item not in chosen:
+                item.add_marker(pytest.mark.slow)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    mark_samples(items)
     for item in items:
         if item.get_closest_marker("browser"):  # a page may be late; nothing else is run again
             item.add_marker(pytest.mark.flaky(reruns=1))

@@ -35,7 +35,7 @@ STATUS = struct.Struct("!i")
 
 # What most processes of the tests import, at once or when they need it.
 MODULES = (
-    "taskwidgets", "taskwidgets.workspace", "taskwidgets.current", "taskwidgets.decorator",
+    "pandas", "taskwidgets", "taskwidgets.workspace", "taskwidgets.current", "taskwidgets.decorator",
     "taskwidgets.store.migrate", "alembic.command", "alembic.ddl.postgresql", "tenacity",
     "taskwidgets.embedded.pipes", "taskwidgets.transfers.copier", "taskwidgets.cli.app",
     "rich.console", "rich.progress", "rich.table", "typer.testing", "asyncio", "psycopg2.extras",
@@ -177,7 +177,7 @@ def _read(source: socket.socket, size: int) -> bytes:
     return data
 
 
-# ---------------------------------------------------------------------------- the process that forks
+# -------------------------------------------------------------------------- the process that forks
 
 
 def serve(number: int) -> None:
@@ -234,11 +234,12 @@ def _become(order: dict[str, Any], streams: list[int]) -> None:
         os.close(source)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.stdin = open(0, closefd=False)  # noqa: SIM115
-    sys.stdout = io.TextIOWrapper(open(1, "wb", closefd=False), "utf-8", line_buffering=False)  # noqa: SIM115
+    sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), "utf-8")
+    sys.stdout = io.TextIOWrapper(io.BufferedWriter(io.FileIO(1, "w", closefd=False)), "utf-8")
     sys.stderr = io.TextIOWrapper(
-        open(2, "wb", 0, closefd=False), "utf-8", "backslashreplace", write_through=True
-    )  # noqa: SIM115
+        io.BufferedWriter(io.FileIO(2, "w", closefd=False)),
+        "utf-8", "backslashreplace", write_through=True, line_buffering=True,
+    )  # fmt: skip
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
     os.chdir(order["folder"])
     os.environ.clear()
@@ -262,7 +263,7 @@ def _become(order: dict[str, Any], streams: list[int]) -> None:
             exec(compile(order["code"], "<string>", "exec"), main.__dict__)
     except (SystemExit, KeyboardInterrupt):  # of the latter, a process dies by the signal
         raise
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - told as any program tells it
         sys.excepthook(type(error), error, error.__traceback__)
         sys.exit(1)
     sys.exit(0)

@@ -99,6 +99,7 @@ def test_python_is_one_that_the_package_supports() -> None:
     assert tuple(map(int, named.groups())) >= tuple(map(int, least.groups()))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1200)  # seconds; it installs JupyterLab, at the package index's pace
 def test_the_quickstart_runs_as_on_binder(visitor: Visitor) -> None:
     """From nothing but the checkout, an ordinary user comes to the quickstart's last cell."""

@@ -68,6 +68,7 @@ def test_a_screen_reader_hears_a_named_bar_and_states_but_no_ticks(
     assert len(heard) <= 2  # pausing, paused
 
 
+@pytest.mark.slow
 def test_every_button_shows_its_name(lab_open: LabOpen, lab_rows: LabRows) -> None:
     """A button is called by the words that are seen on it, nothing else."""
     lab_rows()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fix_tiers import slow
 from playwright.sync_api import Locator
 
 from .conftest import LabOpen, LabRows
@@ -198,7 +199,7 @@ def test_open_shows_panel_owner_events_and_receipt(
 
 
 @pytest.mark.parametrize(
-    ("kernel", "route"), [(NEWEST, "subshell"), (NEWEST, "main"), (OLD, "subshell")]
+    ("kernel", "route"), [(NEWEST, "subshell"), slow(NEWEST, "main"), slow(OLD, "subshell")]
 )
 def test_a_row_pauses_resumes_and_terminates(
     lab_open: LabOpen, lab_rows: LabRows, lab_server: LabServer, kernel: str, route: str
@@ -232,6 +233,7 @@ def test_a_row_pauses_resumes_and_terminates(
     assert lab_server.state_of(job) == "terminated"
 
 
+@pytest.mark.slow
 def test_markup_in_names_stays_text(
     lab_open: LabOpen, lab_rows: LabRows, lab_server: LabServer
 ) -> None:
@@ -253,6 +255,7 @@ def test_markup_in_names_stays_text(
     assert notebook.lab.page.evaluate("() => window.hacked") is None
 
 
+@pytest.mark.slow
 def test_older_and_newer_turn_pages(lab_open: LabOpen, lab_server: LabServer) -> None:
     """25 jobs are shown at once; the buttons below the list go to older ones and back."""
     notebook = lab_open(f"{IMPORT}\nworkspace = tw.connect()", "tw.jobs()")
@@ -272,6 +275,7 @@ def test_older_and_newer_turn_pages(lab_open: LabOpen, lab_server: LabServer) ->
     board.wait_jobs(*numbers[25:50])
 
 
+@pytest.mark.slow
 def test_a_list_at_rest_sends_nothing_and_a_lively_one_little(
     lab_open: LabOpen, lab_rows: LabRows, lab_server: LabServer
 ) -> None:
@@ -302,6 +306,7 @@ def messages(board: Board, seconds: float) -> int:
     )
 
 
+@pytest.mark.slow
 def test_the_polling_ends_with_the_output(lab_open: LabOpen, lab_server: LabServer) -> None:
     """When no cell shows the list any more, its thread ends; shown again, a new one lives."""
     threads = (
@@ -377,6 +382,7 @@ def test_the_list_reads_well(
         lab.page.set_viewport_size({"width": 1280, "height": 800})
 
 
+@pytest.mark.slow
 def test_a_row_pauses_another_kernel_s_job_while_both_are_busy(
     lab_open: LabOpen, lab_rows: LabRows, lab_server: LabServer
 ) -> None:

@@ -40,6 +40,7 @@ def test_the_finished_export_can_be_fetched_by_the_browser(
     assert written.read_bytes().count(b"\n") == ROWS + 1
 
 
+@pytest.mark.slow
 def test_a_file_outside_of_the_server_s_root_has_no_link(
     lab_open: LabOpen, lab_rows: LabRows, tmp_path: Path
 ) -> None:

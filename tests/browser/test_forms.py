@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from fix_tiers import slow
 from playwright.sync_api import Locator
 
 from .conftest import LabOpen, LabRows
@@ -235,6 +236,7 @@ def test_names_stay_text(lab_open: LabOpen, lab_server: LabServer) -> None:
     assert notebook.lab.page.evaluate("() => window.hit") is None
 
 
+@pytest.mark.slow
 def test_a_file_is_sent_from_the_browser_with_progress(
     lab_open: LabOpen, lab_server: LabServer, tmp_path: Path
 ) -> None:
@@ -271,6 +273,7 @@ def test_a_file_is_sent_from_the_browser_with_progress(
     assert not list(lab_server.root.glob("*.part"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kernel", "route"), [(OLD, "main"), (NEWEST, "subshell")])
 def test_two_cells_have_a_form_each(
     lab_open: LabOpen, lab_rows: LabRows, lab_server: LabServer, kernel: str, route: str
@@ -294,7 +297,7 @@ def test_two_cells_have_a_form_each(
     notebook.lab.wait(lambda: notebook.output(2).endswith("200"), "the form has its job")
 
 
-@pytest.mark.parametrize("kind", ["upload", "download"])
+@pytest.mark.parametrize("kind", ["upload", slow("download")])
 def test_the_forms_read_well(
     lab_open: LabOpen, lab_rows: LabRows, lab_pictures: Path, kind: str
 ) -> None:

@@ -134,6 +134,7 @@ def voila(lab_server: LabServer) -> Iterator[Callable[[str], str]]:
         process.wait()
 
 
+@pytest.mark.slow
 def test_voila(
     page: Page, lab_server: LabServer, lab_rows: LabRows, voila: Callable[[str], str]
 ) -> None:

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.browser
 ROWS = 50_000
 
 
+@pytest.mark.slow
 def test_a_notebook_executed_headless_completes(lab_server: LabServer, lab_rows: LabRows) -> None:
     """With await in the cell the job completes, and the outputs' plain text is one line each."""
     lab_rows()

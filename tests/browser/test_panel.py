@@ -121,6 +121,7 @@ def test_terminate_asks_and_cleans_up(
     panel.wait_snapshot("terminated and cleaned up")
 
 
+@pytest.mark.slow
 def test_await_shows_the_panel_before_the_cell_ends(lab_open: LabOpen, lab_rows: LabRows) -> None:
     """A job that is awaited in its own cell is seen at once, and gives its receipt."""
     lab_rows()
@@ -136,6 +137,7 @@ def test_await_shows_the_panel_before_the_cell_ends(lab_open: LabOpen, lab_rows:
     assert f"({ROWS}, 0)" in notebook.output(0)
 
 
+@pytest.mark.slow
 def test_one_job_in_two_cells_is_live_in_both(lab_open: LabOpen, lab_rows: LabRows) -> None:
     """The job shown a second time moves in both cells, and either's buttons work."""
     lab_rows()

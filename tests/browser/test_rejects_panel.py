@@ -125,6 +125,7 @@ def test_the_keyboard_alone_mends_and_replays(lab_open: LabOpen, lab_server: Lab
     assert lab_server.value("SELECT count(*) FROM typed1") == 3
 
 
+@pytest.mark.slow
 def test_many_are_shown_page_by_page(lab_open: LabOpen, lab_server: LabServer) -> None:
     """Twenty at a time; what was typed on one page is there when it is come back to."""
     write_bad(lab_server, "bad50.csv", 50)
@@ -158,6 +159,7 @@ def test_many_are_shown_page_by_page(lab_open: LabOpen, lab_server: LabServer) -
     notebook.lab.wait(lambda: boxes.count() == 0, "the texts are gone")
 
 
+@pytest.mark.slow
 def test_before_the_job_is_completed_the_button_says_so(
     lab_open: LabOpen, lab_server: LabServer
 ) -> None:

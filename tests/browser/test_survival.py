@@ -67,6 +67,7 @@ def test_a_killed_kernel_leaves_a_true_line_and_the_same_cell_goes_on(
     panel.wait_snapshot(f"completed: {ROWS:,} rows")
 
 
+@pytest.mark.slow
 def test_a_restarted_kernel_goes_on_with_the_same_cell(
     lab_open: LabOpen, lab_rows: LabRows, lab_server: LabServer
 ) -> None:

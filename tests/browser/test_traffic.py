@@ -16,6 +16,7 @@ pytestmark = pytest.mark.browser
 COMM_ID = re.compile(rb'"comm_id":\s*"([0-9a-f]+)"')
 
 
+@pytest.mark.slow
 def test_a_running_panel_sends_few_updates(lab_open: LabOpen, lab_rows: LabRows) -> None:
     """No widget is updated over ten times a second, and only the one that changes is at all."""
     lab_rows("many.csv", rows=400_000)

@@ -74,6 +74,7 @@ class Killer(threading.Thread):
         self.join()
 
 
+@pytest.mark.slow
 def test_workers_killed_throughout_and_the_kernel_twice(
     script, cluster_of, database_url, flights, look
 ):

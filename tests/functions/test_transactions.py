@@ -5,6 +5,7 @@ import asyncio
 import psycopg2
 import pytest
 from fix_servers import wait_until
+from fix_tiers import slow
 
 import taskwidgets as tw
 from taskwidgets import JobFailed, TaskwidgetsError
@@ -287,13 +288,14 @@ SCRIPT = """
 """
 
 
-def test_killed_ten_times_each_row_is_written_once(script, database_url, table, look):
-    """SIGKILL in the middle, ten times; each process takes the job up, and each row is in once."""
+@pytest.mark.parametrize("kills", [4, slow(30)])
+def test_killed_again_and_again_each_row_is_written_once(script, database_url, table, look, kills):
+    """SIGKILL in the middle, often; each process takes the job up, and each row is in once."""
     jobs = set()
-    for number in range(10):
+    for number in range(kills):
         one = script(SCRIPT, database_url)
         jobs.add(one.line())
-        for _ in range(3 + 2 * number):
+        for _ in range(3 + number % 5):
             one.line()
         one.kill()
     one = script(SCRIPT, database_url)

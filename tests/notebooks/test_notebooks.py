@@ -8,6 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from fix_scripts import ROOT, environment
+from fix_tiers import some
 from nbclient import NotebookClient
 
 from taskwidgets.embedded import EmbeddedServer
@@ -15,7 +16,12 @@ from taskwidgets.embedded import EmbeddedServer
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    # The quickstart is run by a test of its own below.
+    some(NOTEBOOKS, lambda path: path.stem in ("02_export", "04_your_own_jobs")),
+    ids=lambda path: path.stem,
+)
 def test_notebook_runs_from_top_to_bottom(
     path: Path,
     tmp_path: Path,

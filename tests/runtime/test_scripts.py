@@ -44,6 +44,7 @@ def test_a_script_does_not_wait_for_what_it_does_not_use(run_script, database_ur
         database_url,
         str(path := many_rows(2000)),
         str(path.with_name("out.csv")),
+        fresh=True,
     )
     assert (out, err) == ("[]\n0 True\n", "")
 

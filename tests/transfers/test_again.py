@@ -191,6 +191,7 @@ CALLER = """
 """
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("if_exists", ["fail", "replace", "append"])
 def test_processes_that_call_at_once_load_once(if_exists, database_url, many_rows, look, script):
     """Three processes with the same call: the rows are in once, and each gets a clear answer."""

@@ -125,6 +125,7 @@ FAULTS = [
 ]
 
 
+@pytest.mark.sample(16)
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["LF", "CRLF"])
 @pytest.mark.parametrize("before", ["plain", "quoted"])
 @pytest.mark.parametrize(("name", "row", "column", "reason"), FAULTS)

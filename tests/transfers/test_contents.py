@@ -65,6 +65,7 @@ FILES = {
 }  # fmt: skip
 
 
+@pytest.mark.sample(20)
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_lands_as_plain_copy_lands_it(name, workspace, csv_file, look):
     """Rows and a hash over them are those of one COPY of the same bytes into the same types."""

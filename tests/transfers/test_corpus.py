@@ -25,6 +25,7 @@ def is_right(variant: Variant, names, rows) -> bool:
     return not missing and extra.total() <= 2
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("start", range(4))
 def test_every_record_but_the_damaged_one_arrives(workspace, tmp_path, look, start):
     """Header, records and cells are those of the truth; read = loaded + rejected."""

@@ -82,6 +82,7 @@ def targets(folders, many, old_folder):
     return {"disk": f"{folders.path}/", "url": f"file://{folders.path}/"}
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(("place", "point", "times"), KILLS)
 def test_killed_and_called_again(folders, look, exporter, targets, place, point, times):
     """SIGKILL: the same call completes the same job, and no part that counted is written anew."""
@@ -110,6 +111,7 @@ def test_killed_and_called_again(folders, look, exporter, targets, place, point,
     assert folders.names() == ["out"]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("place", "point", "times"),
     [

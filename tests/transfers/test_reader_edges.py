@@ -129,6 +129,7 @@ TABLES = {
 OPTIONS = ["FORMAT csv", "FORMAT csv, HEADER, FORCE_QUOTE *", "FORMAT text", "FORMAT binary"]
 
 
+@pytest.mark.sample(12)
 @pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize("options", OPTIONS)
 def test_the_bytes_are_those_of_the_driver(
@@ -315,6 +316,7 @@ TALKERS = {
 WORDS = ["careful", "taskwidgets:7", "careful\\ntaskwidgets:7\\n"]
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("talker", TALKERS)
 @pytest.mark.parametrize("level", ["NOTICE", "WARNING"])
 @pytest.mark.parametrize("words", WORDS)
@@ -369,6 +371,7 @@ def test_a_process_that_is_killed_is_unreachable(open_reader: OpenReader, look: 
     no_trace(look)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 def test_a_server_that_stops_is_unreachable(
     open_reader: OpenReader, private_server: PrivateServer, mode: str

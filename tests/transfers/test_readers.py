@@ -58,6 +58,7 @@ def backends(look, begin: str) -> int:
     )
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize(
     ("query", "rows"),
     [

@@ -62,6 +62,7 @@ def test_each_kind_of_bad_row_is_kept_with_its_place(workspace, csv_file, look):
     assert "<span>4 rejected</span>" in markup.facts(job, None)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("version", ["tolerant", "old"])
 @pytest.mark.parametrize("share", [0.01, 0.3])
 def test_read_is_loaded_and_rejected(workspace, csv_file, look, monkeypatch, version, share):
@@ -252,6 +253,7 @@ PACKED = {
 
 
 # A plain file in another encoding is taken at its word where no rejects are kept.
+@pytest.mark.sample(6)
 @pytest.mark.parametrize(
     ("kind", "mode"),
     [("latin-1", "reject")]

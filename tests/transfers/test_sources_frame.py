@@ -236,6 +236,7 @@ CELL = """
 """
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("point", "whole"),
     [("before the spool", False), ("after the spool", True), ("after the plan", True),

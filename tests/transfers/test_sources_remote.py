@@ -188,6 +188,7 @@ CELL = """
 """
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("then", ["same", "changed", "no tags"])
 def test_killed_while_it_is_fetched(
     script, run_script, database_url, home, server, points, look, spooled, workspace, then

@@ -200,6 +200,7 @@ def test_a_damaged_file_is_a_clear_error(workspace, home, tmp_path, spooled):
     assert spooled() == []
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("module", "extra", "name"),
     [("pyarrow", "parquet", "x.parquet"), ("openpyxl", "excel", "x.xlsx")],
@@ -249,6 +250,7 @@ CELL = """
 """
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_resumed_and_run_again(
     script, run_script, database_url, home, tmp_path, points, look, spooled, kind

@@ -14,6 +14,7 @@ NAMES = [
 ]  # fmt: skip
 
 
+@pytest.mark.sample(7)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_table_may_have_any_name(name, workspace, csv_file, look):
     """The table gets the very name that was given, whatever characters it has."""
@@ -70,6 +71,7 @@ def test_columns_may_have_any_name(workspace, tmp_path, look):
         assert look.rows("t") == [tuple(range(len(COLUMNS)))] * rows
 
 
+@pytest.mark.sample(7)
 @pytest.mark.parametrize("column", COLUMNS)
 def test_a_failing_value_names_its_column_whatever_it_is(column, workspace, tmp_path):
     """The column in the error is the header's, also where its name looks like something else."""

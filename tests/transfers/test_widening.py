@@ -141,6 +141,7 @@ STEPS = [
 ]
 
 
+@pytest.mark.sample(12)
 @MODES
 @pytest.mark.parametrize(("kind", "late", "expected"), STEPS)
 def test_each_step(small, workspace, csv_file, look, mode, kind, late, expected):
@@ -192,6 +193,7 @@ def test_many_columns_and_workers_at_once(small, workspace, csv_file, look, mode
     assert {column for column, _, to in steps if to == "text"} == set("abcdefgh")
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("point", "mode"),
     [("while widening", "stop"), ("after widening", "reject"), ("before the rows", "stop")],
@@ -307,6 +309,7 @@ def test_converted_values_come_out_as_written(
         assert look.one("SELECT v::text FROM t WHERE id = 450") == "2024-01-05 10:00:00"
 
 
+@pytest.mark.sample(1)
 @MODES
 def test_several_files_are_widened_together(small, workspace, tmp_path, look, mode):
     """A late value of any file widens the table's one column, in all files from then on."""
