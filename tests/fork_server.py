@@ -35,7 +35,8 @@ STATUS = struct.Struct("!i")
 
 # What most processes of the tests import, at once or when they need it.
 MODULES = (
-    "pandas", "taskwidgets", "taskwidgets.workspace", "taskwidgets.current", "taskwidgets.decorator",
+    "pandas", "taskwidgets", "taskwidgets.workspace", "taskwidgets.current",
+    "taskwidgets.decorator",
     "taskwidgets.store.migrate", "alembic.command", "alembic.ddl.postgresql", "tenacity",
     "taskwidgets.embedded.pipes", "taskwidgets.transfers.copier", "taskwidgets.cli.app",
     "rich.console", "rich.progress", "rich.table", "typer.testing", "asyncio", "psycopg2.extras",

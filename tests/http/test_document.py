@@ -17,7 +17,7 @@ EXAMPLES = 15  # of each endpoint and phase: with all fourteen some ten seconds
 
 def test_the_document_is_valid_and_whole(server: JupyterServer):
     """It is OpenAPI 3.1, and has each endpoint of the table, with all statuses it may answer."""
-    # Imported here, as that takes seconds: jsonschema, which both need, compiles 38 grammars.
+    # Imported here, as that takes seconds: jsonschema, which both need, builds 39 parsers.
     from openapi_spec_validator import OpenAPIV31SpecValidator
 
     from taskwidgets.http.routes import PREFIX, ROUTES
