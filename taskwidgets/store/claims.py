@@ -112,10 +112,15 @@ class Claims:
                     raise
             # Somebody writes for the job just now; or was frozen while it did.
             record = self._look_up(job_id)
-            is_leased = record.owner is not None and record.owner.lease is not None
-            if is_leased and (take_over or record.state is State.INTERRUPTED):
-                assert record.owner is not None
-                eviction.end_sessions(self._database, record.owner)
+            owner = record.owner
+            if owner is None:
+                continue
+            if owner.lease is None:
+                is_to_end = take_over and not self._is_mine(owner)
+            else:
+                is_to_end = take_over or record.state is State.INTERRUPTED
+            if is_to_end:
+                eviction.end_sessions(self._database, owner)
         if claim is None:  # said outside of the transaction, as the winner may wait for the row
             raise self._owned(job_id)
         if predecessor is not None and predecessor.lease is not None:

@@ -141,7 +141,7 @@ class Listener:
         """Hear the requests, tell the followers; whether any of the jobs runs."""
         held = self._held()
         if held:
-            for request in requests.unanswered(connection, held):
+            for request in requests.unanswered(connection, held, self._database.session):
                 requests.answer(connection, request, _obey(held[request.job_id], request))
         with self._lock:
             followed = dict(self._followed)

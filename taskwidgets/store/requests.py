@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import Connection, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from taskwidgets.store.schema import requests
+from taskwidgets.store.schema import jobs, requests
 
 __all__ = ["CHANNEL", "Request", "answer", "dismiss", "send", "unanswered"]
 
@@ -51,12 +51,21 @@ def send(connection: Connection, request: Request) -> bool:
     return made.rowcount == 1
 
 
-def unanswered(connection: Connection, job_ids: Iterable[int]) -> list[Request]:
-    """The open requests for these jobs, oldest first."""
+def unanswered(connection: Connection, job_ids: Iterable[int], session: str) -> list[Request]:
+    """The open requests for those of these jobs that ``session`` owns, oldest first.
+
+    A process that has not noticed yet that its job was taken from it must not answer what is asked
+    of the new owner.
+    """
     columns = requests.c
     rows = connection.execute(
         select(columns.id, columns.job_id, columns.verb, columns.cause, columns.asked_by)
-        .where(columns.job_id.in_(list(job_ids)), columns.answered_at.is_(None))
+        .join(jobs, jobs.c.id == columns.job_id)
+        .where(
+            columns.job_id.in_(list(job_ids)),
+            columns.answered_at.is_(None),
+            jobs.c.owner["session"].astext == session,
+        )
         .order_by(columns.asked_at)
     )
     return [Request(*row) for row in rows]

@@ -9,7 +9,7 @@ from taskwidgets.errors import IllegalTransition, JobFenced, JobNotFound, JobOwn
 from taskwidgets.runtime.control import Control, Wish
 from taskwidgets.runtime.states import State
 from taskwidgets.runtime.store import JobSpec
-from taskwidgets.store import checkpoints
+from taskwidgets.store import checkpoints, requests
 from taskwidgets.store.checkpoints import Checkpoint
 from taskwidgets.store.database import Database
 from taskwidgets.store.jobs import PostgresJobStore
@@ -200,6 +200,21 @@ def test_an_owner_whose_job_was_taken_is_told_to_yield(store, make_store, job, l
     store.claim(job.id, State.RUNNING, "test", control)
     look("UPDATE taskwidgets.jobs SET owner = jsonb_set(owner, '{session}', '\"other\"')")
     wait_until(lambda: control.wish is Wish.YIELD)
+
+
+def test_a_request_is_heard_by_the_owner_alone(make_store, job, look):
+    """A process that does not know yet that it was fenced leaves it to the new owner."""
+    fenced, owner = make_store(), make_store()
+    fenced.claim(job.id, State.RUNNING, "test", Control())
+    look(
+        "UPDATE taskwidgets.jobs SET owner = jsonb_set(owner, '{session}', to_jsonb(%s::text))",
+        (owner.database.session,),
+    )
+    owner.request(job.id, "pause", "test")
+    with owner.in_transaction() as connection:
+        assert requests.unanswered(connection, [job.id], fenced.database.session) == []
+        (found,) = requests.unanswered(connection, [job.id], owner.database.session)
+    assert (found.job_id, found.verb) == (job.id, "pause")
 
 
 def test_a_keeper_that_lost_its_connection_takes_its_locks_again(

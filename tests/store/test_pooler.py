@@ -500,6 +500,26 @@ def test_a_frozen_owner_that_has_the_jobs_row_locked_is_ended(onlooker, urls, ma
     assert f"was taken over by process {os.getpid()} on" in told
 
 
+@pytest.mark.parametrize("has_lock", [True, False])
+@pytest.mark.parametrize("onlooker", ["pooled", "direct"])
+def test_a_frozen_owner_with_sessions_of_its_own_is_ended_by_a_takeover(
+    onlooker, has_lock, urls, make_store, look
+):
+    """Stopped between a checkpoint and its commit, with or without its lock, it is ended."""
+    store = make_store(urls["direct"])
+    job = store.create(spec("one"), lambda connection, job_id: None)
+    claim = store.claim(job.id, State.RUNNING, "test", Control())
+    with closing(store.database.connect()) as connection:
+        assert checkpoints.record(connection, claim, Checkpoint(0, 10, 1, 7))
+        if not has_lock:
+            look("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+        other = make_store(urls[onlooker])
+        assert other.claim(job.id, State.RUNNING, "test", Control(), take_over=True).epoch == 2
+        with pytest.raises(OperationalError):
+            connection.commit()
+    assert look.ledger(job.id) == (0, 0)
+
+
 def test_a_living_owner_yields_to_who_takes_over(urls, owner, make_workspace, look):
     """Taken over through the pooler, it stops and says so; loaded once."""
     process, number = owner(urls["pooled"], lease=3.0)
