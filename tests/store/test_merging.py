@@ -192,3 +192,18 @@ def test_what_is_shifted_keeps_what_it_says(connection, job):
     checkpoints.shift(connection, job, 0, 7, 50)
     assert checkpoints.committed(connection, job)[0].start == 7
     assert checkpoints.summary(connection, job)["checkpoints"] == 7
+
+
+def test_of_several_files_the_shift_ends_with_the_mended_one(connection, job):
+    """Segments from ``stop`` on stay where they are; those that move keep their rejects."""
+    put(connection, job, Checkpoint(0, 10, 1, 7, None, 2), Checkpoint(100, 110, 1, 7, None, 3))
+    checkpoints.shift(connection, job, 0, 5, 100)
+    found = [(one.start, one.stop, one.rejected) for one in checkpoints.committed(connection, job)]
+    assert found == [(5, 15, 2), (100, 110, 3)]
+
+
+def test_a_segment_behind_a_committed_one_is_not_committed(connection, job):
+    """Of a committed range its first byte is committed, and the byte behind its last is not."""
+    put(connection, job, Checkpoint(10, 20, 1, 7))
+    asked = [checkpoints.is_committed(connection, job, start) for start in (9, 10, 19, 20)]
+    assert asked == [False, True, True, False]
