@@ -2,7 +2,8 @@
 #
 #   make lab     JupyterLab on the quickstart notebook, with the embedded Postgres
 #   make demo    the same job headless, in the terminal
-#   make test    everything that CI runs
+#   make test    the tests, 8 minutes on two quiet cores
+#   make test-all  also the long ones: all faults at all stages, many seeds, an hour and more
 #   make bench   speeds against other loaders, 10 GB, what a panel costs: benchmarks/results.md,
 #                .png and .csv; 40 GB of the disk have to be free
 #   make docs    the documentation, into site/; `make pictures` makes its pictures anew
@@ -10,24 +11,17 @@
 #
 # PYTHON=python3.12 chooses another interpreter, VENV=dir another place for the environment;
 # BENCH_OPTIONS="--quick --data text" measures a part (python benchmarks/bench.py --help);
-# TEST_WORKERS=0 runs all tests one after another. Those with a browser come after the others: what
-# they see is a person's view, who would not wait for tests that take all of the machine; a page
-# mostly waits itself, so that two have room. Those of speed are alone. A test that fails is tried
-# once more, and named in the report: they kill processes and break connections at random moments,
-# and on a machine that others use, a page may be late.
+# TEST_OPTIONS="--seed 7 --workers 4 -- -k upload" goes to tests/run.py, which says more.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 LAB_OPTIONS ?=
 BENCH_OPTIONS ?=
-PYTEST_OPTIONS ?=
-TEST_WORKERS ?= 2
+TEST_OPTIONS ?=
 COMPILED := hatch_build.py $(wildcard taskwidgets/*/*.[ch])
-WITH_BROWSER := tests/browser tests/notebooks
-ALONE := tests/test_speed.py
 
-.PHONY: lab demo test bench docs pictures clean system-packages
+.PHONY: lab demo test test-all bench docs pictures clean system-packages
 .DELETE_ON_ERROR:
 
 lab: $(VENV)/.lab
@@ -37,11 +31,10 @@ demo: $(VENV)/.lab
 	$(BIN)/taskwidgets demo
 
 test: $(VENV)/.test system-packages
-	$(BIN)/python -m pytest --numprocesses=$(TEST_WORKERS) --dist=loadgroup \
-	  $(addprefix --ignore=,$(WITH_BROWSER) $(ALONE)) --reruns=1 $(PYTEST_OPTIONS)
-	$(BIN)/python -m pytest --numprocesses=$(TEST_WORKERS) --dist=loadfile $(WITH_BROWSER) \
-	  --reruns=1 $(PYTEST_OPTIONS)
-	$(BIN)/python -m pytest $(ALONE) --reruns=1 $(PYTEST_OPTIONS)
+	$(BIN)/python tests/run.py --tier test $(TEST_OPTIONS)
+
+test-all: $(VENV)/.test system-packages
+	$(BIN)/python tests/run.py --tier all $(TEST_OPTIONS)
 
 bench: $(VENV)/.benchmark $(VENV)/.test system-packages
 	$(BIN)/python benchmarks/bench.py $(BENCH_OPTIONS)
@@ -56,7 +49,8 @@ pictures: $(VENV)/.test system-packages
 # anew. What the tests need of the system comes first: a compiler may be among it.
 $(VENV)/.test: | system-packages
 $(VENV)/.lab $(VENV)/.test $(VENV)/.benchmark $(VENV)/.docs: $(VENV)/.%: pyproject.toml $(COMPILED) | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@echo "== installing taskwidgets[$*] and what it needs into $(VENV)/: a minute or two"
+	$(BIN)/python -m pip install --progress-bar off --disable-pip-version-check --editable '.[$*]'
 	touch $@
 
 $(BIN)/python:

@@ -10,6 +10,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # importlib mode leaves it out
 
 pytest_plugins = [
+    "fix_seed",
+    "fix_tiers",
     "fix_servers",
     "fix_databases",
     "fix_files",
@@ -23,13 +25,6 @@ pytest_plugins = [
     "fix_clusters",
     "fix_settled",
 ]
-
-
-@pytest.hookimpl(tryfirst=True)  # xdist looks at the marks in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests stay together on one worker, as they share servers."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}/{item.path.stem}"))
 
 
 @pytest.hookimpl(trylast=True)

@@ -83,7 +83,6 @@ class LabServer:
             "JUPYTERLAB_SETTINGS_DIR": str(self.jupyter / "user-settings"),
             "JUPYTERLAB_WORKSPACES_DIR": str(self.jupyter / "workspaces"),
             "IPYTHONDIR": str(self.jupyter / "ipython"),
-            "PYTHONDONTWRITEBYTECODE": "1",
         }
         self.environment.pop("TASKWIDGETS_DATABASE_URL", None)
         self.postgres = join(self.postgres_home)

@@ -3,6 +3,10 @@
 A victim is held at a failpoint, harmed, and let go; a second process looks at the state meanwhile,
 and takes the job to its end. Each fault meets each of STAGES with each of KINDS; what is left out
 of the special places is in LEFT_OUT, with its reason.
+
+``make test`` kills at each stage of each kind. The other faults act on a transaction or on its
+connection, whatever comes before and behind it: there, each meets each transaction once (DISTINCT),
+and the other places are left to ``make test-all``.
 """
 
 import re
@@ -10,6 +14,7 @@ import signal
 
 import pytest
 from fix_servers import wait_until
+from fix_tiers import some
 from scene import ENDING
 
 from taskwidgets import JobTerminated
@@ -51,7 +56,25 @@ SPECIAL = [
 ]
 EVERYWHERE = [*((kind, stage) for kind in KINDS for stage in STAGES), *SPECIAL]
 
-cases = pytest.mark.parametrize(("kind", "stage"), EVERYWHERE)
+# One place for each transaction that a job commits, and for what is not one: the file's name.
+DISTINCT = {
+    ("upload", "after the rows"),  # rows and checkpoint
+    ("upload", "at the final switch"),  # rename
+    ("upload append", "at the final switch"),  # INSERT into the target
+    ("upload", "while pausing"),  # a state alone
+    ("upload", "while terminating"),  # the clean-up in the database
+    ("download", "after the rows"),  # a checkpoint; the rows are in the file
+    ("download", "at the final switch"),  # the receipt; the file has its name
+    ("download new", "between the two names"),
+    ("download query", "before the rows"),  # the query's rows in a staging table
+    ("download", "before the file is removed"),
+    ("own job", "after the rows"),  # the user's statements and the checkpoint
+    ("own job", "while terminating"),  # the user's clean-up
+}
+assert DISTINCT <= set(EVERYWHERE)
+
+everywhere = pytest.mark.parametrize(("kind", "stage"), EVERYWHERE)
+cases = pytest.mark.parametrize(("kind", "stage"), some(EVERYWHERE, lambda case: case in DISTINCT))
 
 
 def finish(case, stage):
@@ -66,7 +89,7 @@ def finish(case, stage):
         case.check_whole()
 
 
-@cases
+@everywhere
 def test_killed(scene, kind, stage):
     """SIGKILL: others see it interrupted, what is committed is what the ledger has, it goes on."""
     case = scene(kind)
@@ -81,7 +104,10 @@ def test_killed(scene, kind, stage):
     finish(case, stage)
 
 
-@pytest.mark.parametrize(("kind", "stage"), [case for case in EVERYWHERE if case[1] not in ENDING])
+@pytest.mark.parametrize(
+    ("kind", "stage"),
+    some([c for c in EVERYWHERE if c[1] not in ENDING], lambda case: case in DISTINCT),
+)
 def test_killed_and_terminated(scene, kind, stage):
     """SIGKILL, and its user wants no more of it: all is as it was before the job."""
     case = scene(kind)
@@ -107,7 +133,8 @@ def test_killed_after_the_switch(scene, kind):
 
 
 endings = pytest.mark.parametrize(
-    ("kind", "stage"), [case for case in EVERYWHERE if case[1] in ENDING]
+    ("kind", "stage"),
+    some([c for c in EVERYWHERE if c[1] in ENDING], lambda case: case in DISTINCT),
 )
 
 
@@ -298,7 +325,10 @@ def lose_commit(case, proxy, stage, **how):
 
 @pytest.mark.parametrize(
     ("kind", "stage"),
-    [case for case in EVERYWHERE if ("commit lost", case[1]) not in LEFT_OUT],
+    some(
+        [c for c in EVERYWHERE if ("commit lost", c[1]) not in LEFT_OUT],
+        lambda case: case in DISTINCT,
+    ),
 )
 def test_commit_lost(scene, proxied, shared_server, kind, stage):
     """A COMMIT whose reply is lost counts, and one that was lost itself does not."""

@@ -7,9 +7,6 @@ import subprocess
 import sys
 
 from fix_jupyter import JupyterServer
-from openapi_spec_validator import OpenAPIV31SpecValidator
-
-from taskwidgets.http.routes import PREFIX, ROUTES
 
 CHECKS = (
     "not_a_server_error", "status_code_conformance", "content_type_conformance",
@@ -20,6 +17,11 @@ EXAMPLES = 15  # of each endpoint and phase: with all fourteen some ten seconds
 
 def test_the_document_is_valid_and_whole(server: JupyterServer):
     """It is OpenAPI 3.1, and has each endpoint of the table, with all statuses it may answer."""
+    # Imported here, as that takes seconds: jsonschema, which both need, compiles 38 grammars.
+    from openapi_spec_validator import OpenAPIV31SpecValidator
+
+    from taskwidgets.http.routes import PREFIX, ROUTES
+
     document = server.ok(server.request("GET", "/taskwidgets/openapi.json"))
     OpenAPIV31SpecValidator(document).validate()
     listed = {

@@ -3,14 +3,12 @@
 import hashlib
 import itertools
 import os
-import random
 import signal
 import time
 
 import pytest
 from fix_servers import wait_until
-
-KILLS = 20
+from fix_tiers import slow
 
 # Runs the cell, again for each line it is told; so the imports do not count.
 CELL = """
@@ -38,22 +36,26 @@ def flights(tmp_path_factory):
     return path
 
 
-def test_twenty_kills_at_random_moments_lose_and_double_nothing(
-    script, database_url, flights, look
+@pytest.mark.parametrize("kills", [5, slow(100)])
+def test_kills_at_random_moments_lose_and_double_nothing(
+    script, database_url, flights, look, chance, kills
 ):
-    """SIGKILL at 20 random moments, the same call each time: the table equals plain COPY's."""
-    chance = random.Random(20)
+    """SIGKILL at random moments, the same call each time: the table equals plain COPY's.
+
+    Slow: each of the processes imports the package, and runs for a moment.
+    """
     size = flights.stat().st_size
+    rate = size / (kills * 3)  # bytes per second: in the time of all kills, not the whole file
     jobs, killed = set(), 0
-    following = script(CELL, database_url, str(flights), str(size / 60))
-    for number in range(KILLS + 1):
+    following = script(CELL, database_url, str(flights), str(rate))
+    for number in range(kills + 1):
         cell = following
-        rate = 0 if number == KILLS - 1 else size / 60
-        if number < KILLS:
-            following = script(CELL, database_url, str(flights), str(rate))
+        if number < kills:
+            given = 0 if number == kills - 1 else rate
+            following = script(CELL, database_url, str(flights), str(given))
         assert cell.line() == "ready"
         cell.say("run")
-        if number == KILLS:
+        if number == kills:
             break
         delay = time.monotonic() + chance.uniform(0.0, 0.35)
         wait_until(lambda delay=delay: time.monotonic() > delay)
@@ -63,7 +65,7 @@ def test_twenty_kills_at_random_moments_lose_and_double_nothing(
         killed += "done" not in out
     started, done = cell.line(), cell.line()
     cell.end()
-    assert killed == KILLS
+    assert killed == kills
     assert jobs | {started} == {started}
     _, read, loaded, sha256 = done.split()
     assert read == loaded == "336776"
