@@ -96,6 +96,9 @@ class Copy:
             **kept,
             "PYTHONPATH": os.pathsep.join(map(str, (self.root, self.root / "tests" / "mutation"))),
             "TMPDIR": str(self.folder),
+            # The embedded server gets this variable only; by the folder in it, its processes are
+            # known as those of this copy's tests.
+            "PATH": os.pathsep.join([kept.get("PATH", os.defpath), str(self.folder)]),
             "MUTATION_REPORTS": str(self.reports),
         }
         if order is not None:
@@ -162,20 +165,33 @@ def copied() -> Iterator[Copy]:
 
 
 def end_processes(folder: Path) -> None:
-    """End what tests have left running, as those that were cut off by a timeout do."""
+    """End what tests have left running, as those that were cut off by a timeout do.
+
+    Servers' data may be in memory, beside the folder: what ended servers had is removed.
+    """
     mark = str(folder)
-    found = []
+    found, left = [], set()
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
             if process.pid == os.getpid():
                 continue
-            words = [*process.cmdline(), process.cwd(), process.environ().get("TMPDIR", "")]
+            command = process.cmdline()
+            words = [*command, process.cwd(), process.environ().get("PATH", "")]
             if any(mark in word for word in words):
                 found.append(process)
+                left |= {base for word in command if (base := base_of(Path(word))) is not None}
     for process in found:
         with suppress(psutil.Error):
             process.kill()
     psutil.wait_procs(found, timeout=10)
+    for base in left:
+        shutil.rmtree(base, ignore_errors=True)
+
+
+def base_of(path: Path) -> Path | None:
+    """The folder that the tests have made for a server of which this is a path."""
+    names = [one for one in (path, *path.parents) if one.name.startswith("taskwidgets-test-")]
+    return names[0] if names else None
 
 
 # ---------------------------------------------------------------------- pytest in a copy
@@ -206,7 +222,7 @@ def run_pytest(
     command = [
         sys.executable, "-m", "pytest", "-p", "mutation_plugin", "-p", "no:cacheprovider",
         "-q", "--no-header", "--tb=short", f"--timeout={TEST_TIMEOUT}",
-        "--hypothesis-seed=0", f"--basetemp={copy.folder / 'b'}",
+        "--seed=0", f"--basetemp={copy.folder / 'b'}",
         *(["-x"] if stop else []), *(["-m", tier] if tier else []), *chosen.files,
     ]  # fmt: skip
     copy.reports.unlink(missing_ok=True)
@@ -367,7 +383,7 @@ def record(data: Path, tier: str, tests: Sequence[str]) -> int:
         config.write_text(COVERAGE)
         command = [
             sys.executable, "-m", "pytest", "-p", "mutation_plugin", "-p", "no:cacheprovider",
-            "-q", "-n", "2", "--dist=loadgroup", "--reruns=1", "--hypothesis-seed=0",
+            "-q", "-n", "2", "--dist=loadgroup", "--reruns=1", "--seed=0",
             "--cov=taskwidgets", "--cov-context=test", "--cov-report=", f"--cov-config={config}",
             f"--basetemp={copy.folder / 'b'}", *(["-m", tier] if tier else []),
             *(f"--ignore={path}" for path in LEFT_OUT), *tests,
