@@ -107,6 +107,18 @@ def test_work_of_before_the_claim_stays_apart(connection, job):
     assert checkpoints.summary(connection, job)["checkpoints"] == 2
 
 
+def test_a_neighbour_that_is_not_merged_stays(connection, job):
+    """A single segment of the newest work is kept when those before it are merged."""
+    put(connection, job, Checkpoint(0, 10, 1, 1), Checkpoint(10, 20, 1, 2))
+    connection.exec_driver_sql(
+        "UPDATE taskwidgets.checkpoints SET at = at - interval '1 day' WHERE job_id = %s", (job,)
+    )
+    put(connection, job, Checkpoint(20, 30, 1, 3))
+    merge(connection, job)
+    found = [(one.start, one.stop) for one in checkpoints.committed(connection, job)]
+    assert found == [(0, 20), (20, 30)]
+
+
 def test_a_long_load_leaves_few_checkpoints(workspace, tmp_path, look, monkeypatch):
     """Paused and resumed on the way: a handful of entries at the end, and all rows once."""
     monkeypatch.setattr(pace, "SMALLEST_BATCH", 2_000)
