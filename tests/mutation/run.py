@@ -213,7 +213,8 @@ def run_pytest(
 ) -> Outcome:
     """Run these tests in the copy; BrokenError where pytest does not come to them.
 
-    ``stop``: at the first failure.
+    ``stop``: at the first failure. What fails is run once more, so that a test that fails now and
+    then without any fault is not taken for one that noticed the fault.
     """
     order = None
     if chosen.tests:
@@ -223,7 +224,7 @@ def run_pytest(
         sys.executable, "-m", "pytest", "-p", "mutation_plugin", "-p", "no:cacheprovider",
         "-q", "--no-header", "--tb=short", f"--timeout={TEST_TIMEOUT}",
         "--seed=0", f"--basetemp={copy.folder / 'b'}",
-        *(["-x"] if stop else []), *(["-m", tier] if tier else []), *chosen.files,
+        "--reruns=1", *(["-x"] if stop else []), *(["-m", tier] if tier else []), *chosen.files,
     ]  # fmt: skip
     copy.reports.unlink(missing_ok=True)
     began = time.monotonic()

@@ -35,6 +35,13 @@ CLAIMER = """
         print(json.dumps(answer), flush=True)
 """
 
+# The server's process that has a job's lock.
+HELD = """
+    SELECT pid FROM pg_locks
+    WHERE locktype = 'advisory' AND granted
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
 
 def spec(key):
     return JobSpec(key, "upload", f"job {key}", "s.csv", "public.t", {}, {})
@@ -264,16 +271,9 @@ def test_a_keeper_that_lost_its_connection_takes_its_locks_again(
     control = Control()
     store.claim(job.id, State.RUNNING, "test", control)
     for _ in range(3):
-        look("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
-        wait_until(
-            lambda: bool(
-                look(
-                    "SELECT 1 FROM pg_locks WHERE locktype = 'advisory'"
-                    " AND granted AND database = (SELECT oid FROM pg_database"
-                    " WHERE datname = current_database())"
-                )
-            )
-        )
+        (before,) = look(HELD)
+        look("SELECT pg_terminate_backend(%s)", before)
+        wait_until(lambda before=before: look(HELD) not in ([], [before]))
     assert control.wish is Wish.NONE
     with pytest.raises(JobOwned):
         make_store().claim(job.id, State.RUNNING, "test", Control())
