@@ -346,6 +346,37 @@ def test_without_room_it_stops_between_records(room):
     assert b"".join(rows) == row * 5
 
 
+@pytest.mark.parametrize("text", [b"%s", b'"%s"'])
+def test_a_long_text_needs_room_for_its_length_as_well(text):
+    """Where a text would just fit without the four bytes before it, it waits for the next call."""
+    for length in range(50, 80):
+        needed = 2 + 4 + length
+        for room in range(needed - 8, needed + 8):
+            out = bytearray(b"?" * (room + 50))
+            done = binary_copy.encoder.encode(
+                text % (b"x" * length) + b"\n",
+                memoryview(out)[:room],
+                b"t",
+                ord(","),
+                ord('"'),
+                b"",
+                0,
+            )
+            assert out[room:] == b"?" * 50
+            assert done is not None
+            assert done[2] == 0 or (room >= needed and done[1] == needed)
+
+
+def test_a_lone_backslash_and_point_are_left_to_copy():
+    """In one column, a line of just that ends the data for COPY before Postgres 18."""
+    out = memoryview(bytearray(1000))
+    for data in (b"\\.\n", b"a\n\\.\nb\n"):
+        assert binary_copy.encoder.encode(data, out, b"t", ord(","), ord('"'), b"", 0) is None
+    assert (
+        binary_copy.encoder.encode(b"\\.,1\n", out, b"ti", ord(","), ord('"'), b"", 0) is not None
+    )
+
+
 @given(
     data=st.binary(max_size=200)
     | st.text('0123456789.,-:TZ \n"e+tx', max_size=200).map(str.encode),
