@@ -7,6 +7,7 @@ from fix_servers import wait_until
 
 from taskwidgets.errors import IllegalTransition, JobFenced, JobNotFound, JobOwned
 from taskwidgets.runtime.control import Control, Wish
+from taskwidgets.runtime.faults import UNDOING
 from taskwidgets.runtime.states import State
 from taskwidgets.runtime.store import JobSpec
 from taskwidgets.store import checkpoints
@@ -181,6 +182,18 @@ def test_a_claim_says_where_the_job_rested_last(store, job):
     assert attempt(State.PAUSING, State.PAUSED) is State.FAILED
     assert attempt(State.FAILED, error={"type": "SourceChanged"}) is State.PAUSED
     assert attempt() is State.PAUSED
+
+
+def test_a_job_whose_clean_up_failed_is_only_terminated(store, job):
+    """Half of what it made may be gone: it does not run again, and its clean-up does."""
+    claim = store.claim(job.id, State.RUNNING, "test", Control())
+    store.move(claim, State.TERMINATING, "test")
+    store.move(claim, State.INTERRUPTED, "test", error={UNDOING: True})
+    store.release(claim)
+    with pytest.raises(IllegalTransition, match="was being terminated"):
+        store.claim(job.id, State.RUNNING, "test", Control())
+    store.claim(job.id, State.TERMINATING, "test", Control())
+    assert store.record(job.id).state is State.TERMINATING
 
 
 def test_a_takeover_within_the_process_is_refused(store, job, look):
