@@ -84,7 +84,8 @@ class Recording:
 
     def is_stale(self, file: str) -> bool:
         """Whether the file is another than when the tests were recorded."""
-        return self._data is not None and self._versions.get(file) != version(self._root / file)
+        known = self._versions.get(file)  # of C nothing is recorded
+        return known is not None and known != version(self._root / file)
 
     def _tests_of(self, mutant: Mutant) -> set[str]:
         lines = {mutant.file: self._everything(mutant.file)}
