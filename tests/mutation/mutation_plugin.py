@@ -8,7 +8,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,9 @@ import pytest
 ORDER = os.environ.get("MUTATION_ORDER")
 # Where reports go, one JSON object a line: which test begins, what became of it.
 REPORTS = os.environ.get("MUTATION_REPORTS")
+# Where it is noted which temporary folders the tests have made, a path a line: those of servers lie
+# in memory, and nobody removes them where a test hangs.
+FOLDERS = os.environ.get("MUTATION_FOLDERS")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -27,6 +32,21 @@ def pytest_configure(config: pytest.Config) -> None:
     root = config.rootpath.resolve()
     if found is None or not Path(found.origin or "/").resolve().is_relative_to(root):
         raise pytest.UsageError(f"taskwidgets is not imported from {root}, but {found}")
+    if FOLDERS is not None:
+        note_folders(Path(FOLDERS))
+
+
+def note_folders(list_of_folders: Path) -> None:
+    """Have tempfile note each folder that it makes."""
+    make = tempfile.mkdtemp
+
+    def mkdtemp(*arguments: Any, **named: Any) -> Any:
+        folder = make(*arguments, **named)
+        with list_of_folders.open("a", encoding="utf-8") as file:
+            file.write(f"{folder}\n")
+        return folder
+
+    tempfile.mkdtemp = mkdtemp  # type: ignore[assignment]
 
 
 @pytest.hookimpl(trylast=True)  # pytest itself sorts tests by their fixtures before

@@ -100,6 +100,7 @@ class Copy:
             # known as those of this copy's tests.
             "PATH": os.pathsep.join([kept.get("PATH", os.defpath), str(self.folder)]),
             "MUTATION_REPORTS": str(self.reports),
+            "MUTATION_FOLDERS": str(self.folder / "folders"),
         }
         if order is not None:
             made["MUTATION_ORDER"] = str(order)
@@ -161,37 +162,27 @@ def copied() -> Iterator[Copy]:
         yield made
     finally:
         end_processes(made.folder)
+        elsewhere = made.folder / "folders"
+        for folder in elsewhere.read_text().splitlines() if elsewhere.exists() else []:
+            shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(made.folder, ignore_errors=True)
 
 
 def end_processes(folder: Path) -> None:
-    """End what tests have left running, as those that were cut off by a timeout do.
-
-    Servers' data may be in memory, beside the folder: what ended servers had is removed.
-    """
+    """End what tests have left running, as those that were cut off by a timeout do."""
     mark = str(folder)
-    found, left = [], set()
+    found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
             if process.pid == os.getpid():
                 continue
-            command = process.cmdline()
-            words = [*command, process.cwd(), process.environ().get("PATH", "")]
+            words = [*process.cmdline(), process.cwd(), process.environ().get("PATH", "")]
             if any(mark in word for word in words):
                 found.append(process)
-                left |= {base for word in command if (base := base_of(Path(word))) is not None}
     for process in found:
         with suppress(psutil.Error):
             process.kill()
     psutil.wait_procs(found, timeout=10)
-    for base in left:
-        shutil.rmtree(base, ignore_errors=True)
-
-
-def base_of(path: Path) -> Path | None:
-    """The folder that the tests have made for a server of which this is a path."""
-    names = [one for one in (path, *path.parents) if one.name.startswith("taskwidgets-test-")]
-    return names[0] if names else None
 
 
 # ---------------------------------------------------------------------- pytest in a copy
@@ -483,7 +474,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     runner = Runner(recording, options)
     print(f"{'mutant':{WIDTH}} {'verdict':9} {'tests':>9} {'time':>9}  first failure")
     with ThreadPoolExecutor(options.jobs) as pool:
-        results = list(pool.map(runner.try_mutant, mutants))
+        try:
+            results = list(pool.map(runner.try_mutant, mutants))
+        except KeyboardInterrupt:
+            print("interrupted: the mutants under way come to their end", file=sys.stderr)
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     if options.check is None:
         for result in runner.confirm(results):
             print(f"{result.mutant.id}: {result.test} fails without the fault too")
