@@ -7,12 +7,14 @@ from fix_servers import wait_until
 
 from taskwidgets.errors import IllegalTransition, JobFenced, JobNotFound, JobOwned
 from taskwidgets.runtime.control import Control, Wish
+from taskwidgets.runtime.faults import UNDOING
 from taskwidgets.runtime.states import State
 from taskwidgets.runtime.store import JobSpec
 from taskwidgets.store import checkpoints, requests
 from taskwidgets.store.checkpoints import Checkpoint
 from taskwidgets.store.database import Database
 from taskwidgets.store.jobs import PostgresJobStore
+from taskwidgets.store.transitions import record_move
 
 # Claims jobs as it is told, one a line, and answers with what came of it.
 CLAIMER = """
@@ -32,6 +34,13 @@ CLAIMER = """
         except JobOwned as error:
             answer = {"owned": str(error)}
         print(json.dumps(answer), flush=True)
+"""
+
+# The server's process that has a job's lock.
+HELD = """
+    SELECT pid FROM pg_locks
+    WHERE locktype = 'advisory' AND granted
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
 
 
@@ -149,6 +158,71 @@ def test_a_fenced_owner_writes_nothing(store, job, look):
     assert len(store.events(job.id)) == 2
 
 
+@pytest.mark.parametrize(("epoch", "start"), [(2, State.RUNNING), (1, State.PAUSING)])
+def test_a_move_from_another_epoch_or_state_is_not_made(store, job, epoch, start):
+    """record_move() writes neither a state nor an event unless both are as it was told."""
+    store.claim(job.id, State.RUNNING, "test", Control())
+    with store.in_transaction() as connection:
+        assert not record_move(connection, "me", job.id, epoch, start, State.FAILED, "too late")
+    assert store.record(job.id).state is State.RUNNING
+    assert len(store.events(job.id)) == 2
+
+
+def test_a_claim_says_where_the_job_rested_last(store, job):
+    """The newest of paused, failed and interrupted counts, a refused source left out."""
+
+    def attempt(*states, error=None):
+        claim = store.claim(job.id, State.RUNNING, "test", Control())
+        for state in states:
+            store.move(claim, state, "test", error=error)
+        store.release(claim)
+        return claim.rested_in
+
+    assert attempt(State.FAILED, error={"type": "SourceError"}) is State.PENDING
+    assert attempt(State.PAUSING, State.PAUSED) is State.FAILED
+    assert attempt(State.FAILED, error={"type": "SourceChanged"}) is State.PAUSED
+    assert attempt() is State.PAUSED
+
+
+def test_a_job_whose_clean_up_failed_is_only_terminated(store, job):
+    """Half of what it made may be gone: it does not run again, and its clean-up does."""
+    claim = store.claim(job.id, State.RUNNING, "test", Control())
+    store.move(claim, State.TERMINATING, "test")
+    store.move(claim, State.INTERRUPTED, "test", error={UNDOING: True})
+    store.release(claim)
+    with pytest.raises(IllegalTransition, match="was being terminated"):
+        store.claim(job.id, State.RUNNING, "test", Control())
+    store.claim(job.id, State.TERMINATING, "test", Control())
+    assert store.record(job.id).state is State.TERMINATING
+
+
+def test_a_takeover_within_the_process_is_refused(store, job, look):
+    """take_over of a job that this process runs itself ends none of its sessions."""
+    store.claim(job.id, State.RUNNING, "test", Control())
+    (before,) = look("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted")
+    with pytest.raises(JobOwned, match="runs in this process already"):
+        store.claim(job.id, State.RUNNING, "test", Control(), take_over=True)
+    assert look("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted") == [before]
+
+
+def test_a_takeover_ends_the_sessions_of_the_owner_only(store, make_store, look):
+    """Of two other processes with jobs, the one whose job is taken loses its sessions."""
+    owner, bystander = make_store(), make_store()
+    sessions = {}
+    for number, one in enumerate((owner, bystander)):
+        made = one.create(spec(f"job {number}"), lambda connection, job_id: None)
+        one.claim(made.id, State.RUNNING, "test", Control())
+        sessions[one] = look(
+            "SELECT pid FROM pg_locks JOIN pg_stat_activity USING (pid)"
+            " WHERE locktype = 'advisory' AND objid = %s AND datname = current_database()",
+            (made.id,),
+        )
+    store.claim(1, State.RUNNING, "test", Control(), take_over=True)
+    alive = look("SELECT pid FROM pg_stat_activity")
+    assert sessions[owner][0] not in alive
+    assert sessions[bystander][0] in alive
+
+
 def test_no_checkpoint_is_written_in_a_state_that_is_not_at_work(store, job, look):
     """Checkpoints are refused once the job is paused, failed or terminating."""
     claim = store.claim(job.id, State.RUNNING, "test", Control())
@@ -225,16 +299,9 @@ def test_a_keeper_that_lost_its_connection_takes_its_locks_again(
     control = Control()
     store.claim(job.id, State.RUNNING, "test", control)
     for _ in range(3):
-        look("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
-        wait_until(
-            lambda: bool(
-                look(
-                    "SELECT 1 FROM pg_locks WHERE locktype = 'advisory'"
-                    " AND granted AND database = (SELECT oid FROM pg_database"
-                    " WHERE datname = current_database())"
-                )
-            )
-        )
+        (before,) = look(HELD)
+        look("SELECT pg_terminate_backend(%s)", before)
+        wait_until(lambda before=before: look(HELD) not in ([], [before]))
     assert control.wish is Wish.NONE
     with pytest.raises(JobOwned):
         make_store().claim(job.id, State.RUNNING, "test", Control())

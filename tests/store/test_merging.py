@@ -107,6 +107,18 @@ def test_work_of_before_the_claim_stays_apart(connection, job):
     assert checkpoints.summary(connection, job)["checkpoints"] == 2
 
 
+def test_a_neighbour_that_is_not_merged_stays(connection, job):
+    """A single segment of the newest work is kept when those before it are merged."""
+    put(connection, job, Checkpoint(0, 10, 1, 1), Checkpoint(10, 20, 1, 2))
+    connection.exec_driver_sql(
+        "UPDATE taskwidgets.checkpoints SET at = at - interval '1 day' WHERE job_id = %s", (job,)
+    )
+    put(connection, job, Checkpoint(20, 30, 1, 3))
+    merge(connection, job)
+    found = [(one.start, one.stop) for one in checkpoints.committed(connection, job)]
+    assert found == [(0, 20), (20, 30)]
+
+
 def test_a_long_load_leaves_few_checkpoints(workspace, tmp_path, look, monkeypatch):
     """Paused and resumed on the way: a handful of entries at the end, and all rows once."""
     monkeypatch.setattr(pace, "SMALLEST_BATCH", 2_000)
@@ -192,3 +204,18 @@ def test_what_is_shifted_keeps_what_it_says(connection, job):
     checkpoints.shift(connection, job, 0, 7, 50)
     assert checkpoints.committed(connection, job)[0].start == 7
     assert checkpoints.summary(connection, job)["checkpoints"] == 7
+
+
+def test_of_several_files_the_shift_ends_with_the_mended_one(connection, job):
+    """Segments from ``stop`` on stay where they are; those that move keep their rejects."""
+    put(connection, job, Checkpoint(0, 10, 1, 7, None, 2), Checkpoint(100, 110, 1, 7, None, 3))
+    checkpoints.shift(connection, job, 0, 5, 100)
+    found = [(one.start, one.stop, one.rejected) for one in checkpoints.committed(connection, job)]
+    assert found == [(5, 15, 2), (100, 110, 3)]
+
+
+def test_a_segment_behind_a_committed_one_is_not_committed(connection, job):
+    """Of a committed range its first byte is committed, and the byte behind its last is not."""
+    put(connection, job, Checkpoint(10, 20, 1, 7))
+    asked = [checkpoints.is_committed(connection, job, start) for start in (9, 10, 19, 20)]
+    assert asked == [False, True, True, False]

@@ -23,7 +23,7 @@ from taskwidgets.store import checkpoints, keeper
 from taskwidgets.store.checkpoints import Checkpoint
 from taskwidgets.store.database import Database, application_name
 from taskwidgets.store.jobs import PostgresJobStore
-from taskwidgets.store.pooler import MARK_CLASS
+from taskwidgets.store.pooler import MARK_CLASS, mark_number
 from taskwidgets.transfers.psql import PsqlReader
 
 ROWS = 60_000
@@ -214,6 +214,12 @@ def test_what_a_url_says_of_a_pooler_is_checked(urls):
     """pgbouncer=true and pgbouncer=false; any other word is refused."""
     with pytest.raises(OptionError, match="pgbouncer=true says"):
         Database(f"{urls['direct']}&pgbouncer=maybe")
+
+
+def test_the_marks_of_two_processes_are_two():
+    """Sessions that differ in one of their first digits have marks of their own."""
+    sessions = {f"{1 << bit:08x}{'0' * 24}" for bit in range(31)}
+    assert len({mark_number(session) for session in sessions}) == 31
 
 
 def test_sessions_of_ones_own_are_used_where_the_url_says_so(

@@ -210,8 +210,15 @@ def test_plain_values_are_taken(connection, kind):
 
 UNUSUAL = {
     "smallint": ["32768", "-32769"],
-    "integer": ["2147483648", "007", "+5", "-0", " 7", "7 ", "1_000", "0x1F", "1.0", "-", "1" * 30],
-    "bigint": ["9223372036854775808", "-9223372036854775809", "1" * 20],
+    "integer": [
+        *("2147483648", "007", "07", "00", "-07", "+5", "-0", " 7", "7 ", "1_000", "0x1F", "1.0"),
+        *("-", "1" * 30),
+    ],
+    # The last two are 1 and 7 modulo 2^64.
+    "bigint": [
+        *("9223372036854775808", "-9223372036854775809", "1" * 20),
+        *("18446744073709551617", "36893488147419103239"),
+    ],
     "double precision": [
         *("9007199254740993", "007", "+5", "1e5", "1E5", "5.", "-", ".", "-.", "e+05", ".5e+05"),
         *("1e-400", "1e+400", "1e+1000", "0x1p3", "inf", "nan", "infinity", "1.5 ", "1.2.3"),
@@ -344,6 +351,37 @@ def test_without_room_it_stops_between_records(room):
         + struct.pack(">ii", 4, 8770)
     )
     assert b"".join(rows) == row * 5
+
+
+@pytest.mark.parametrize("text", [b"%s", b'"%s"'])
+def test_a_long_text_needs_room_for_its_length_as_well(text):
+    """Where a text would just fit without the four bytes before it, it waits for the next call."""
+    for length in range(50, 80):
+        needed = 2 + 4 + length
+        for room in range(needed - 8, needed + 8):
+            out = bytearray(b"?" * (room + 50))
+            done = binary_copy.encoder.encode(
+                text % (b"x" * length) + b"\n",
+                memoryview(out)[:room],
+                b"t",
+                ord(","),
+                ord('"'),
+                b"",
+                0,
+            )
+            assert out[room:] == b"?" * 50
+            assert done is not None
+            assert done[2] == 0 or (room >= needed and done[1] == needed)
+
+
+def test_a_lone_backslash_and_point_are_left_to_copy():
+    """In one column, a line of just that ends the data for COPY before Postgres 18."""
+    out = memoryview(bytearray(1000))
+    for data in (b"\\.\n", b"a\n\\.\nb\n"):
+        assert binary_copy.encoder.encode(data, out, b"t", ord(","), ord('"'), b"", 0) is None
+    assert (
+        binary_copy.encoder.encode(b"\\.,1\n", out, b"ti", ord(","), ord('"'), b"", 0) is not None
+    )
 
 
 @given(
