@@ -209,17 +209,18 @@ def test_a_keeper_that_lost_its_connection_takes_its_locks_again(
     monkeypatch.setattr("taskwidgets.store.keeper.HEARTBEAT", 0.05)
     control = Control()
     store.claim(job.id, State.RUNNING, "test", control)
-    for _ in range(3):
-        look("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
-        wait_until(
-            lambda: bool(
-                look(
-                    "SELECT 1 FROM pg_locks WHERE locktype = 'advisory'"
-                    " AND granted AND database = (SELECT oid FROM pg_database"
-                    " WHERE datname = current_database())"
-                )
-            )
+
+    def holders():
+        return look(
+            "SELECT pid FROM pg_locks WHERE locktype = 'advisory'"
+            " AND granted AND database = (SELECT oid FROM pg_database"
+            " WHERE datname = current_database())"
         )
+
+    for _ in range(3):
+        before = holders()
+        look("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+        wait_until(lambda before=before: holders() not in ([], before))
     assert control.wish is Wish.NONE
     with pytest.raises(JobOwned):
         make_store().claim(job.id, State.RUNNING, "test", Control())
