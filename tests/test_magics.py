@@ -185,6 +185,7 @@ def test_completion_does_not_wait_for_a_database(kernel, look):
     kernel.good(
         "taken = []\n"
         "pool = tw.connect().engine.pool\n"
+        "pool._timeout = 1e6\n"  # so long would one wait who waits
         "while pool.checkedout() < pool.size() + pool._max_overflow:\n"
         "    taken.append(tw.connect().engine.connect())"
     )

@@ -21,6 +21,7 @@ from weakref import WeakSet
 __all__ = ["NamedPipe", "is_closed", "sweep"]
 
 PREFIX = "rows-"
+ATTEMPTS = 10  # at a pipe that nobody removes before it is locked; each reader sweeps once
 READING = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
 
 _ends: WeakSet[FileIO] = WeakSet()  # reading ends of this process
@@ -43,6 +44,15 @@ class NamedPipe:
     """A pipe at ``path``, which the directory's owner may write into; gone with `close`."""
 
     def __init__(self, directory: Path) -> None:
+        for _ in range(ATTEMPTS):
+            with suppress(FileNotFoundError):
+                self._make(directory)
+                if self._is_there():
+                    return
+                self.close()
+        raise FileNotFoundError(f"no pipe stays in {directory}")
+
+    def _make(self, directory: Path) -> None:
         self.path = directory / f"{PREFIX}{secrets.token_hex(8)}"
         os.mkfifo(self.path, 0o600)
         try:
@@ -60,6 +70,13 @@ class NamedPipe:
         except BaseException:
             self.close()
             raise
+
+    def _is_there(self) -> bool:
+        """Whether it was locked before `sweep` in another thread or process took it for unused."""
+        try:
+            return os.path.samestat(self.path.lstat(), os.fstat(self._guard.fileno()))
+        except FileNotFoundError:
+            return False
 
     def __enter__(self) -> Self:
         return self

@@ -163,5 +163,5 @@ def test_prune_deletes_finished_jobs_only(workspace, put, look):
 )  # fmt: skip
 def test_prune_refuses_what_makes_no_sense(workspace, options):
     """An age is a timedelta that is not negative; a batch has one job at least."""
-    with pytest.raises(OptionError):
+    with pytest.raises(OptionError, match=f"^{[*options][-1]} must be"):
         workspace.prune(**options)

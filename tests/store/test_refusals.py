@@ -128,7 +128,9 @@ def test_a_refused_login_is_a_database_error():
 
 
 @pytest.mark.parametrize(("encoding", "holds"), [("LATIN1", False), ("EUC_JP", True)])
-def test_a_database_that_cannot_hold_what_jobs_are_called(embedded_server, encoding, holds):
+def test_a_database_that_cannot_hold_what_jobs_are_called(
+    embedded_server, encoding, holds, csv_file
+):
     """Its encoding is named, and what to do; one that has the characters is as good as UTF8."""
     name = f"in_{encoding.lower()}"
     run_sql(
@@ -140,7 +142,9 @@ def test_a_database_that_cannot_hold_what_jobs_are_called(embedded_server, encod
     try:
         if holds:
             workspace = Workspace(url)
-            assert workspace.jobs() is not None
+            workspace.upload(csv_file("a", "航空", name="便.csv"), "t").wait()
+            assert [record.spec.name for record in workspace.jobs()] == ["便.csv → t"]
+            assert run_sql(url, "SELECT a FROM t") == [("航空",)]
             workspace.close()
         else:
             with pytest.raises(DatabaseError, match=f"is encoded in {encoding}, .* UTF8"):

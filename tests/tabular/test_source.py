@@ -47,6 +47,7 @@ def test_small_files_have_fingerprints(tmp_path: Path, size: int) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(b"x" * size)
     then = Fingerprint.of(path)
+    assert then.size == size
     if size:
         path.write_bytes(b"x" * (size - 1) + b"y")
         assert Fingerprint.of(path).sample != then.sample

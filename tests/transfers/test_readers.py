@@ -274,6 +274,30 @@ def test_pipes_are_for_closed_directories_and_leave_nothing(database_url):
     database.dispose()
 
 
+@pytest.mark.parametrize("moment", ["open", "flock"])
+def test_a_pipe_that_is_removed_before_it_is_locked_is_made_anew(tmp_path, monkeypatch, moment):
+    """A reader that begins at the same time removes pipes that are not locked; it costs nothing."""
+    owner = named_pipes.NamedPipe if moment == "open" else named_pipes.fcntl
+    act, swept = getattr(owner, moment), []
+
+    def sweep_first(*given):
+        if not swept:
+            swept.extend(tmp_path.glob("rows-*"))
+            with monkeypatch.context() as original:
+                original.setattr(owner, moment, act)
+                named_pipes.sweep(tmp_path)
+        return act(*given)
+
+    monkeypatch.setattr(owner, moment, sweep_first)
+    pipe = named_pipes.NamedPipe(tmp_path)
+    assert len(swept) == 1
+    assert [*tmp_path.glob("rows-*")] == [pipe.path] != swept
+    named_pipes.sweep(tmp_path)
+    assert pipe.path.exists()
+    pipe.close()
+    assert not [*tmp_path.glob("rows-*")]
+
+
 def test_who_may_not_write_files_gets_no_pipe(database_url, look):
     """An ordinary role is served by another reader; an export by it is the same, byte for byte."""
     name = "plain_" + look.url.partition("?")[0].rpartition("_")[2]
