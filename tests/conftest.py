@@ -22,6 +22,7 @@ pytest_plugins = [
     "fix_jupyter",
     "fix_clusters",
     "fix_settled",
+    "fix_virtual_clock",
 ]
 
 
