@@ -25,6 +25,7 @@ pytest_plugins = [
     "fix_jupyter",
     "fix_clusters",
     "fix_settled",
+    "fix_virtual_clock",
 ]
 
 
