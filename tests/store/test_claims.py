@@ -268,12 +268,13 @@ def test_a_claim_waits_for_the_batch_that_commits_just_now(store, make_store, jo
 
 
 def test_an_owner_whose_job_was_taken_is_told_to_yield(store, make_store, job, look, monkeypatch):
-    """When the keeper finds its job under another epoch, the work is asked to yield."""
+    """When the keeper finds another owner of its job, the work is to yield; the lock is free."""
     monkeypatch.setattr("taskwidgets.store.keeper.HEARTBEAT", 0.05)
     control = Control()
     store.claim(job.id, State.RUNNING, "test", control)
     look("UPDATE taskwidgets.jobs SET owner = jsonb_set(owner, '{session}', '\"other\"')")
     wait_until(lambda: control.wish is Wish.YIELD)
+    assert look(HELD) == []  # so that the other one's own lock tells whether it is alive
 
 
 def test_a_request_is_heard_by_the_owner_alone(make_store, job, look):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import zlib
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from taskwidgets.errors import JobFenced, ServerUnreachable
+from taskwidgets.errors import JobFenced, ServerUnreachable, TargetError, TargetExists
 from taskwidgets.runtime.control import Control
+from taskwidgets.runtime.progress import Meter
 from taskwidgets.runtime.states import State
 from taskwidgets.runtime.store import JobSpec
 from taskwidgets.store import checkpoints, database
@@ -27,6 +29,7 @@ from taskwidgets.transfers.names import TableName, staging_name
 from taskwidgets.transfers.partial_file import Settled
 from taskwidgets.transfers.parts import PartMade
 from taskwidgets.transfers.segment_batches import StrictSegments
+from taskwidgets.transfers.switch import Incomplete, Switch
 from taskwidgets.transfers.upload_plan import UploadPlan
 
 DATA = b"1,x\n2,y\n"
@@ -52,16 +55,6 @@ def store(database_url, monkeypatch):
     known = Database(database_url)
     yield Store(known)
     known.dispose()
-
-
-class Meter:
-    """Adds up what it is told."""
-
-    def __init__(self):
-        self.rows = 0
-
-    def add(self, done, rows, rejected=0):
-        self.rows += rows
 
 
 @pytest.fixture
@@ -99,8 +92,8 @@ def ledger(store, run):
 # ---------------------------------------------------------------------- segments
 
 
-def segments(store, run, base=0):
-    """The task that loads segments of a file; its staging table is made."""
+def plan_of(**changes):
+    """The plan of the file's load."""
     plan = UploadPlan(
         path=Path("f.csv"),
         fingerprint=Fingerprint(len(DATA), 0, ""),
@@ -110,8 +103,13 @@ def segments(store, run, base=0):
         data_start=0,
         target=TableName("public", "t"),
         if_exists="fail",
-        base=base,
     )
+    return replace(plan, **changes)
+
+
+def segments(store, run, base=0):
+    """The task that loads segments of a file; its staging table is made."""
+    plan = plan_of(base=base)
     with store.in_transaction() as connection:
         tables.create_staging(connection, staging_name(run.job_id), plan.columns, plan.types)
     return StrictSegments(run, store, plan, staging_name(run.job_id), None, None)
@@ -129,7 +127,7 @@ def test_a_segment_and_its_checkpoint_are_committed_together(store, run, look):
         task.count(segment())
     assert ledger(store, run) == [Checkpoint(0, len(DATA), 2, zlib.crc32(DATA))]
     assert look.contents("taskwidgets", staging_name(run.job_id).table)[0] == 2
-    assert (run.commits, run.meter.rows) == (1, 2)
+    assert (run.commits, run.meter.snapshot().rows) == (1, 2)
 
 
 def test_a_segment_of_a_job_that_was_taken_is_not_loaded(store, run, look, taken):
@@ -154,6 +152,101 @@ def test_of_several_files_each_is_asked_for_its_own_segments(store, run):
         task.carry(tool, second)
         assert task.is_done(tool, second)
         assert not task.is_done(tool, first)
+
+
+# ---------------------------------------------------------------------- the final switch
+
+
+@pytest.fixture
+def loaded(store, run):
+    """The one segment of the file is loaded, and counted."""
+    task = segments(store, run)
+    with closing(task.tool()) as tool:
+        task.carry(tool, segment())
+    task.count(segment())
+
+
+def switch(store, run, **changes):
+    return Switch(run, store, plan_of(**changes), staging_name(run.job_id), "ab")
+
+
+def carry_out(task):
+    with closing(task.tool()) as tool:
+        task.carry(tool, task.take())
+
+
+@pytest.mark.parametrize("if_exists", ["fail", "replace", "append"])
+def test_what_is_loaded_becomes_the_target(store, run, loaded, look, if_exists):
+    """The rows are in the target, the job is completed, and the receipt counts them."""
+    task = switch(store, run, if_exists=if_exists)
+    carry_out(task)
+    assert task.done
+    assert look("SELECT a, b FROM t ORDER BY a") == [(1, "x"), (2, "y")]
+    assert look.staging() == []
+    record = store.record(run.job_id)
+    assert (record.state, record.receipt) == (State.COMPLETED, task.receipt)
+    assert (task.receipt.rows_read, task.receipt.rows_loaded) == (2, 2)
+
+
+def test_rejected_rows_count_as_read(store, run, loaded):
+    """The receipt's rows are those that were read: loaded and rejected ones."""
+    run.meter.add(0, 0, 3)
+    receipt = switch(store, run).receipt
+    assert (receipt.rows_read, receipt.rows_loaded, receipt.rows_rejected) == (5, 2, 3)
+
+
+@pytest.mark.parametrize(("size", "rows"), [(0, 1), (1, 0), (4, 1)])
+def test_what_a_crashed_server_has_lost_is_not_published(store, run, loaded, look, size, rows):
+    """Where checkpoints have fewer bytes or rows than were counted, the target is not made."""
+    look(
+        "UPDATE taskwidgets.checkpoints SET to_byte = to_byte - %s, rows = rows - %s",
+        (size, rows),
+    )
+    with pytest.raises(Incomplete):
+        carry_out(switch(store, run))
+    assert not look.exists("t")
+    assert store.record(run.job_id).state is State.RUNNING
+
+
+def test_a_table_that_has_come_meanwhile_is_not_replaced(store, run, loaded, look):
+    """Unless that was asked for: TargetExists, and the table is as it was."""
+    look("CREATE TABLE t AS SELECT 7 AS a")
+    with pytest.raises(TargetExists, match="has come into being meanwhile"):
+        carry_out(switch(store, run))
+    assert look.rows("t") == [(7,)]
+    carry_out(switch(store, run, if_exists="replace"))
+    assert look.rows("t") == [(1, "x"), (2, "y")]
+
+
+def test_rows_that_a_trigger_holds_back_are_told(store, run, loaded, look):
+    """Of an append either all rows arrive, or none and TargetError."""
+    look("CREATE TABLE t (a int, b text)")
+    look(
+        "CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN IF NEW.a = 1 THEN RETURN NULL; END IF; RETURN NEW; END'"
+    )
+    look("CREATE TRIGGER skip BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION skip()")
+    with pytest.raises(TargetError, match="of 2 rows, 1 arrived"):
+        carry_out(switch(store, run, if_exists="append"))
+    assert look.rows("t") == []
+
+
+def test_after_a_lost_reply_the_switch_is_looked_for(store, run, loaded):
+    """It is found done after its COMMIT, and not done before it."""
+    task = switch(store, run)
+    with closing(task.tool()) as tool:
+        assert not task.is_done(tool, "switch")
+        carry_out(switch(store, run))
+        assert task.is_done(tool, "switch")
+    assert task.done
+
+
+def test_a_job_that_was_taken_is_not_completed(store, run, loaded, look, taken):
+    """Without a valid claim the target is not made: JobFenced."""
+    taken()
+    with pytest.raises(JobFenced):
+        carry_out(switch(store, run))
+    assert not look.exists("t")
 
 
 # ---------------------------------------------------------------------- ranges of one file
@@ -231,7 +324,7 @@ def test_a_checkpoint_of_a_part_says_which_file_it_is(store, run):
     task.carry(None, task.take())
     file = {"name": "part-0.csv.gz", "bytes": 40, "sha256": "ab"}
     assert ledger(store, run) == [Checkpoint(0, 8, 10, 7, file=file)]
-    assert (run.commits, run.meter.rows) == (1, 10)
+    assert (run.commits, run.meter.snapshot().rows) == (1, 10)
     assert task.take() is None
 
 
@@ -241,7 +334,7 @@ def test_a_part_whose_reply_was_lost_counts_once(store, run):
     store.loses = True
     task.carry(None, task.take())
     assert len(ledger(store, run)) == 1
-    assert (run.commits, run.meter.rows) == (1, 10)
+    assert (run.commits, run.meter.snapshot().rows) == (1, 10)
 
 
 def test_a_part_of_a_job_that_was_taken_does_not_count(store, run, taken):
@@ -251,4 +344,4 @@ def test_a_part_of_a_job_that_was_taken_does_not_count(store, run, taken):
     with pytest.raises(JobFenced):
         task.carry(None, task.take())
     assert ledger(store, run) == []
-    assert (run.commits, run.meter.rows) == (0, 0)
+    assert (run.commits, run.meter.snapshot().rows) == (0, 0)
