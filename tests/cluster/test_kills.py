@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import threading
-import time
 from contextlib import suppress
 
 import pytest
@@ -109,6 +108,7 @@ def test_workers_killed_throughout_and_the_kernel_twice(
     segments = look(
         "SELECT from_byte, to_byte FROM taskwidgets.checkpoints ORDER BY from_byte, to_byte"
     )
+    assert len(segments) >= FILES
     assert all(before[1] <= after[0] for before, after in itertools.pairwise(segments))
 
 
@@ -159,7 +159,6 @@ def test_a_cluster_that_has_no_worker_yet(cluster_of, workspace, many_rows, look
     cluster = cluster_of(workers=0)
     job = workspace.upload(many_rows(1000), "t", client=cluster.address)
     wait_until(lambda: job.remark == "waiting for a worker of the cluster", "for word of it")
-    began = time.monotonic()
     cluster.scale(1)
     assert job.wait().rows_loaded == 1000
-    assert job.receipt.seconds >= 0 <= time.monotonic() - began
+    assert job.remark == ""
