@@ -89,10 +89,9 @@ async def test_plain_and_async_functions_and_values_of_ones_own(cluster, workspa
 
     @tw.job
     def work(run):
-        results = run.map(score, [Score(n) for n in range(50)], client=cluster.address)
-        for number, result in enumerate(results):
-            assert isinstance(result, Score)
-            assert result == Score(number + 1)
+        results = list(run.map(score, [Score(n) for n in range(50)], client=cluster.address))
+        assert all(isinstance(result, Score) for result in results)
+        assert results == [Score(number + 1) for number in range(50)]
         return "all"
 
     assert (await work.using(workspace)()).result == "all"

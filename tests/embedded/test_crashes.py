@@ -56,11 +56,15 @@ def start_sleeper(home: Path) -> subprocess.Popen[bytes]:
 
 def test_kill_during_initdb(kernel, homes, until):
     """A kernel that is killed at any moment of the first start leaves nothing half made."""
+    one, began = kernel(homes()), time.monotonic()
+    one.ask("join")
+    takes = time.monotonic() - began  # as long as a first start takes on this machine
+    one.close()
     for _ in range(6):
         home = homes()
         one = kernel(home)
         one.tell("join")
-        time.sleep(random.uniform(0.0, 0.8))
+        time.sleep(random.uniform(0.0, takes))
         one.kill()
         server = join(home)
         assert execute(server.url, "SELECT count(*) FROM pg_database") == [(4,)]

@@ -482,7 +482,9 @@ async def settled_running(job):
 @pytest.mark.parametrize("wrong", [3, len, int, "retries", "run", "yields"])
 def test_what_cannot_be_a_job_is_refused_where_it_is_defined(wrong):
     """@tw.job raises OptionError for what is no function, has no run, yields, or odd options."""
-    with pytest.raises(OptionError):
+    words = {"retries": "retries must", "run": "must be the run", "yields": "yields; a job",
+             len: "on_terminate must"}  # fmt: skip
+    with pytest.raises(OptionError, match=words.get(wrong, "is no function")):
         if wrong == "retries":
             tw.job(retries=-1)(lambda run: None)
         elif wrong == "run":

@@ -7,6 +7,7 @@ import pytest
 import taskwidgets as tw
 import taskwidgets.functions.work as work_module
 from taskwidgets import JobFailed
+from taskwidgets.errors import JobFenced
 
 
 @pytest.fixture
@@ -85,7 +86,11 @@ async def test_what_cannot_help_is_not_tried_again(fault, workspace, quick, look
         await asyncio.to_thread(look, "UPDATE taskwidgets.jobs SET epoch = epoch + 1")
         await run.checkpoint()
 
-    with pytest.raises(tw.TaskwidgetsError):
+    kind, words = {
+        "rights": (JobFailed, "InsufficientPrivilege"),
+        "fenced": (JobFenced, "was taken over"),
+    }[fault]
+    with pytest.raises(kind, match=words):
         await work.using(workspace)()
     assert begun == [1]
 

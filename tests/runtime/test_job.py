@@ -99,7 +99,9 @@ async def test_views_are_told_on_the_loop_of_the_cell(workspace, many_rows):
     job = workspace.upload(many_rows(5000), "t")
     job.watch(lambda: threads.add(threading.current_thread()))
     await job
-    await asyncio.sleep(0.05)
+    wait = time.monotonic() + 30
+    while not threads and time.monotonic() < wait:
+        await asyncio.sleep(0.01)
     assert threads == {threading.main_thread()}
 
 

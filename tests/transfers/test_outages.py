@@ -33,11 +33,13 @@ def test_ten_lost_connections_lose_and_double_nothing(workspace, path, look):
     """Random backends of ours terminated ten times in one load: it completes, exact."""
     chance = random.Random(5)
     job = workspace.upload(path, "t", max_rate=1.2e6)
+    ended = 0
     for number in range(10):
         wait_until(lambda number=number: job.progress.rows > number * 4000)
         victims = [pid for (pid,) in look(BACKENDS)]
         if victims:
-            look("SELECT pg_terminate_backend(%s)", (chance.choice(victims),))
+            ended += look.one("SELECT pg_terminate_backend(%s)::int", (chance.choice(victims),))
+    assert ended == 10
     exact(look, path, job)
 
 
