@@ -51,7 +51,7 @@ class Ending(StrEnum):
     NEVER = "never"  # its process is frozen
 
 
-# ------------------------------------------------------------------------------ what a segment holds
+# ----------------------------------------------------------------------------- what a segment holds
 
 
 def rows_of(segment: int) -> int:
@@ -68,7 +68,7 @@ def bytes_of(segment: int) -> bytes:
     return bytes([segment]) * SEGMENT_BYTES
 
 
-# ------------------------------------------------------------------------------------- what there is
+# ------------------------------------------------------------------------------------ what there is
 
 
 @dataclass(eq=False)
@@ -340,9 +340,9 @@ class Model:
         job.move(to, "claim")
         job.epoch += 1
         job.owner, job.heartbeat_at, job.has_undo_error = process, self.now, False
-        if was_owned and previous is not None and previous is not process:
-            if previous.mode is Mode.LEASE:
-                self._end_transactions(previous)
+        if was_owned and is_leased and previous is not process:
+            assert previous is not None
+            self._end_transactions(previous)
         return job.epoch, rested_in
 
     def _wait_for_row(self, process: Process, job: Job, take_over: bool, ending: Ending) -> None:

@@ -1,7 +1,7 @@
-"""Owner processes for ``test_lease_state_machine.py``: real stores on a real server, in one process.
+"""Owner processes for ``test_lease_state_machine.py``: real stores, in one process.
 
-Each has sessions of its own and does nothing by itself: it sends a heartbeat, and looks for
-requests, when it is told to. Each is the twin of something in ``lease_model``.
+Each has sessions of its own on a real server, and does nothing by itself: it sends a heartbeat, and
+looks for requests, when it is told to. Each is the twin of something in ``lease_model``.
 """
 
 from __future__ import annotations
@@ -145,11 +145,12 @@ class OwnerProcess:
             act()
         return self.store.record(job_id)
 
-    def claim(self, *arguments: Any, while_waiting: Callable[[], None] | None, **options: Any) -> Claim:
+    def claim(
+        self, *arguments: Any, while_waiting: Callable[[], None] | None, **options: Any
+    ) -> Claim:
         """As the store's; ``while_waiting`` is called when it cannot have the job's row."""
         self._looks, self.while_waiting = 0, while_waiting
-        claim = self.store.claim(*arguments, **options)
-        return claim
+        return self.store.claim(*arguments, **options)
 
     def heartbeat(self) -> object:
         return self._lease_thread._ask(self._lease_thread._beat)

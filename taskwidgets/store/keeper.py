@@ -37,6 +37,13 @@ LEASE = 15.0  # seconds for which one counts, where there is no lock: two may be
 RETRY = 0.5  # seconds until a lost connection is tried again
 
 TAKE = text("SELECT pg_try_advisory_lock(:lock_class, :number)")
+# After a lost connection: only while the job still has this owner.
+TAKE_AGAIN = text(
+    """
+    SELECT pg_try_advisory_lock(:lock_class, :number) FROM taskwidgets.jobs
+    WHERE id = :id AND owner ->> 'session' = :session
+    """
+)
 FREE = text("SELECT pg_advisory_unlock(:lock_class, :number)")
 # A sign of life for all owned jobs at once; what does not come back has another epoch by now.
 BEAT = text(
@@ -201,10 +208,17 @@ class Keeper:
         """Take the locks that were lost with a connection.
 
         One that is not to be had may still be held by our own old session, of which the server has
-        not noticed that it is gone; whether somebody else owns the job, only its row tells.
+        not noticed that it is gone; whether somebody else owns the job, only its row tells. The
+        lock of such a job is left alone, as it would keep others from it until the next beat.
         """
         for job_id in list(self._unlocked):
-            if connection.scalar(TAKE, lock_key(job_id)):
+            key = lock_key(job_id)
+            if job_id in self._confirmed:
+                mine = {"id": job_id, "session": self._session}
+                taken = connection.scalar(TAKE_AGAIN, {**key, **mine})
+            else:
+                taken = connection.scalar(TAKE, key)
+            if taken:
                 self._unlocked.discard(job_id)
 
     def _drop_connection(self) -> None:

@@ -308,6 +308,23 @@ def test_a_keeper_that_lost_its_connection_takes_its_locks_again(
         make_store().claim(job.id, State.RUNNING, "test", Control())
 
 
+def test_a_new_connection_locks_no_job_that_another_process_has_taken(
+    store, make_store, job, look, monkeypatch
+):
+    """A process that comes back for another job keeps nobody from the one that it has lost."""
+    monkeypatch.setattr("taskwidgets.store.keeper.HEARTBEAT", 1e6)
+    second = store.create(spec("two"), lambda connection, job_id: None)
+    store.claim(job.id, State.RUNNING, "test", Control())
+    look("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+    other = make_store()
+    wait_until(lambda: other.record(job.id).state is State.INTERRUPTED)
+    claim = other.claim(job.id, State.RUNNING, "test", Control())
+    other.move(claim, State.FAILED, "test")
+    other.release(claim)
+    store.claim(second.id, State.RUNNING, "test", Control())
+    assert make_store().claim(job.id, State.RUNNING, "test", Control()).epoch == 3
+
+
 def test_illegal_moves_are_refused_with_the_state_in_the_text(store, job):
     """A claim or a move that the table forbids raises IllegalTransition and changes nothing."""
     with pytest.raises(IllegalTransition, match="pending and cannot become terminating"):

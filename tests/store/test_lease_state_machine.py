@@ -64,8 +64,8 @@ EXAMPLES, STEPS = int(os.environ.get("EX", 20)), 40
 THOROUGH = 25  # times as many examples
 
 VARIANTS = {
-    "sessions": {name: Mode.SESSION for name in "ABC"},
-    "leases": {name: Mode.LEASE for name in "ABC"},
+    "sessions": dict.fromkeys("ABC", Mode.SESSION),
+    "leases": dict.fromkeys("ABC", Mode.LEASE),
     "mixed": {"A": Mode.SESSION, "B": Mode.LEASE, "C": Mode.SESSION},
 }
 
@@ -74,6 +74,8 @@ LOCK_TIMEOUT = "5ms"  # for a statement that must wait
 LOCK_NOT_AVAILABLE = "55P03"
 MISSING = 4711  # no job has this number
 BEYOND = 1_000_000  # where no segment begins
+
+CLAIMED = st.sampled_from([State.RUNNING, State.RUNNING, State.TERMINATING])
 
 T = TypeVar("T")
 
@@ -145,7 +147,8 @@ class LeaseMachine(RuleBasedStateMachine):
         return found
 
     def connected(self) -> list[OwnerProcess]:
-        return [one for one in self.processes.values() if one.model.lock_session is LockSession.OPEN]
+        processes = self.processes.values()
+        return [one for one in processes if one.model.lock_session is LockSession.OPEN]
 
     def to_do(self, held: HeldClaim) -> list[int]:
         """The segments that are not committed, and that no worker of the claim is at."""
@@ -179,7 +182,7 @@ class LeaseMachine(RuleBasedStateMachine):
         made = outcome(lambda: store.create(spec, lambda connection, job_id: None).id)
         assert made == expected
 
-    @rule(name=names, to=st.sampled_from([State.RUNNING, State.RUNNING, State.TERMINATING]), data=st.data())
+    @rule(name=names, to=CLAIMED, data=st.data())
     def claim(self, name: str, to: State, data: st.DataObject) -> None:
         self.attempt_claim(name, self.pick_job(data), to, data, take_over=False)
 
@@ -194,7 +197,7 @@ class LeaseMachine(RuleBasedStateMachine):
         job_id = self.pick(data, jobs or list(self.model.jobs), "job")
         self.attempt_claim(name, job_id, State.RUNNING, data, take_over=False)
 
-    @rule(name=names, to=st.sampled_from([State.RUNNING, State.RUNNING, State.TERMINATING]), data=st.data())
+    @rule(name=names, to=CLAIMED, data=st.data())
     def take_over(self, name: str, to: State, data: st.DataObject) -> None:
         self.attempt_claim(name, self.pick_job(data), to, data, take_over=True)
 
@@ -490,9 +493,9 @@ class LeaseMachine(RuleBasedStateMachine):
         """The worker commits or rolls back; where the reply is lost, it asks what became of it."""
         transaction = self.pick(data, list(self.open.values()), "transaction")
         model, held = transaction.model, transaction.held
-        if ending is Ending.COMMIT and not model.is_recorded:
-            if not self.record(transaction, merges=False):
-                return
+        is_ready = model.is_recorded or ending is Ending.ROLL_BACK
+        if not is_ready and not self.record(transaction, merges=False):
+            return
         if model.was_ended and ending is Ending.COMMIT:
             self.find_ended(transaction, lambda: transaction.end(ending))
         elif model.was_ended or (is_reply_lost and ending is Ending.ROLL_BACK):
