@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from fix_databases import run_sql
 from fix_scripts import ROOT, environment
+from fork_server import Forked
 
 import taskwidgets
 from taskwidgets import Workspace
@@ -105,17 +106,18 @@ def test_examples_run(page: Path, folder: Path, database_url: str) -> None:
     given = blocks(page)
     if before := BEFORE.get(page.name):
         given.insert(0, (0, before))
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", RUNNER, str(page.relative_to(ROOT))],
-        input=json.dumps(given),
-        cwd=folder,
-        env=environment(TASKWIDGETS_DATABASE_URL=database_url),
-        capture_output=True,
-        text=True,
-        check=False,
+    process = Forked(
+        [str(page.relative_to(ROOT))],
+        environment(TASKWIDGETS_DATABASE_URL=database_url),
+        code=RUNNER,
+        folder=folder,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
+    try:
+        out, err = process.communicate(json.dumps(given), timeout=240)
+    finally:
+        process.kill()
+    assert process.returncode == 0, out + err
+    assert "Traceback" not in err
 
 
 @pytest.fixture(scope="module")

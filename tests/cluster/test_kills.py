@@ -113,6 +113,7 @@ def test_workers_killed_throughout_and_the_kernel_twice(
     assert all(before[1] <= after[0] for before, after in itertools.pairwise(segments))
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_is_gone_for_a_while(cluster_of, workspace, many_rows, look):
     """Killed with all its workers and started anew at the same address: the load goes on."""
     path = many_rows(40_000)

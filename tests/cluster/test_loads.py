@@ -103,6 +103,7 @@ def several(folder):
     return str(folder / "several-*.csv")
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("make", "options"),
     [

@@ -284,6 +284,7 @@ async def test_the_views_see_the_cluster(cluster, workspace, until):
     assert any(facts.dashboard for facts in found)
 
 
+@pytest.mark.slow
 async def test_a_scheduler_that_is_restarted_costs_no_result(cluster_of, workspace, until):
     """While it is away the panel says so; what was under way is computed again."""
     mine = await asyncio.to_thread(cluster_of, 1, 2)
