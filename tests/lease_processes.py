@@ -6,6 +6,9 @@ looks for requests, when it is told to. Each is the twin of something in ``lease
 
 from __future__ import annotations
 
+import json
+import threading
+import time
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -24,17 +27,19 @@ from lease_model import (
     positions_of,
     rows_of,
 )
-from sqlalchemy import Connection, bindparam
+from sqlalchemy import Connection, bindparam, event
 
 from taskwidgets.errors import DatabaseError
 from taskwidgets.runtime.control import Control
+from taskwidgets.runtime.progress import Progress
 from taskwidgets.runtime.store import Claim, JobRecord
-from taskwidgets.store import checkpoints
+from taskwidgets.store import checkpoints, run_states
 from taskwidgets.store.checkpoints import Checkpoint
 from taskwidgets.store.database import Database, application_name
 from taskwidgets.store.jobs import PostgresJobStore
 from taskwidgets.store.merging import merge
 from taskwidgets.store.records import as_record, selection
+from taskwidgets.store.run_states import RunState
 from taskwidgets.store.schema import jobs
 
 CONNECTION_ERRORS = (DatabaseError, psycopg2.Error, sqlalchemy.exc.SQLAlchemyError)
@@ -92,6 +97,11 @@ class Server:
         """The jobs as another process sees them."""
         rows = self._reading.execute(SELECTION, {"job_ids": job_ids})
         return [as_record(row) for row in rows]
+
+    def sessions(self, process: OwnerProcess) -> list[int]:
+        """The numbers of the server's processes for a process's sessions."""
+        found = "SELECT pid FROM pg_stat_activity WHERE application_name = %s"
+        return [pid for (pid,) in self(found, process.name)]
 
     def end_sessions(self, condition: str, value: Any) -> None:
         """Have the server end sessions, and return when they are gone, with their locks."""
@@ -182,6 +192,56 @@ class OwnerProcess:
         self.database.dispose()
 
 
+class Race:
+    """Another process acts in the moment of a claim: it begins before the claim's COMMIT.
+
+    As the claim has the job's row locked by then, whoever wants to write for the job waits for the
+    COMMIT, and must then find that it is fenced.
+    """
+
+    def __init__(
+        self, server: Server, claimant: OwnerProcess, job_id: int, act: Callable[[], Any]
+    ) -> None:
+        self._server = server
+        self._engine = claimant.database.engine
+        self._job_id = job_id
+        self._act = act
+        self._thread: threading.Thread | None = None
+        self.outcome: Any = None
+
+    def __enter__(self) -> Race:
+        event.listen(self._engine, "commit", self._begin)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        event.remove(self._engine, "commit", self._begin)
+        if self._thread is not None:
+            self._thread.join()
+
+    @property
+    def has_begun(self) -> bool:
+        return self._thread is not None
+
+    def _begin(self, _connection: Connection) -> None:
+        row = "SELECT 1 FROM taskwidgets.jobs WHERE id = %s FOR KEY SHARE SKIP LOCKED"
+        if self.has_begun or self._server(row, self._job_id):
+            return  # the COMMIT of something else
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        waiting = (
+            "SELECT 1 FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        while self._thread.is_alive() and not self._server(waiting):
+            time.sleep(0.001)
+
+    def _run(self) -> None:
+        try:
+            self.outcome = self._act()
+        except Exception as error:  # noqa: BLE001 - for the thread that asked
+            self.outcome = error
+
+
 class HeldClaim:
     """A claim, valid or not, and the process that made it."""
 
@@ -253,6 +313,23 @@ def write(connection: Connection, held: HeldClaim, segment: int, *, merges: bool
     if accepted and merges:
         merge(connection, held.job_id)
     return accepted
+
+
+def save_state(connection: Connection, held: HeldClaim, serial: int) -> bool:
+    """Save the state of a user's own job under its next number, in the caller's transaction."""
+    progress = Progress(done=serial, rows=serial, unit="items")
+    saved = connection.exec_driver_sql(
+        run_states.RECORD,
+        {
+            "job_id": held.job_id,
+            "epoch": held.epoch,
+            "states": ["running", "pausing"],
+            "serial": serial,
+            "state": "{}",
+            "progress": json.dumps(RunState(serial, progress=progress).progress_json()),
+        },
+    )
+    return saved.rowcount == 1
 
 
 def server_process(connection: Connection) -> int:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
-import psycopg2.extras
 import pytest
 import sqlalchemy.exc
 from fix_virtual_clock import VirtualClock
@@ -43,20 +43,20 @@ from lease_processes import (
     HeldClaim,
     OpenTransaction,
     OwnerProcess,
+    Race,
     Server,
     insert_rows,
+    save_state,
     write,
 )
 
 from taskwidgets.errors import DatabaseError, IllegalTransition, JobFenced, JobNotFound, JobOwned
 from taskwidgets.runtime.control import Control
 from taskwidgets.runtime.faults import UNDOING
-from taskwidgets.runtime.progress import Progress
 from taskwidgets.runtime.states import OWNED, RESUMABLE, TRANSITIONS, State
 from taskwidgets.runtime.store import JobSpec
 from taskwidgets.store import checkpoints, run_states
 from taskwidgets.store.checkpoints import Checkpoint
-from taskwidgets.store.run_states import RunState
 from taskwidgets.store.transitions import record_move
 from taskwidgets.store.translate import is_away
 
@@ -73,7 +73,8 @@ MOST_JOBS, MOST_TRANSACTIONS = 3, 4
 LOCK_TIMEOUT = "5ms"  # for a statement that must wait
 LOCK_NOT_AVAILABLE = "55P03"
 MISSING = 4711  # no job has this number
-BEYOND = 1_000_000  # where no segment begins
+CHECKPOINT = Checkpoint(1_000_000, 1_000_001, 1, 0)  # one that must not be accepted
+REFUSALS = (False, JobFenced)
 
 CLAIMED = st.sampled_from([State.RUNNING, State.RUNNING, State.TERMINATING])
 
@@ -165,9 +166,14 @@ class LeaseMachine(RuleBasedStateMachine):
 
     # ------------------------------------------------------------------ jobs and their owners
 
-    @initialize()
-    def create_first_job(self) -> None:
-        self.create("A", "one")
+    @initialize(owners=st.lists(st.sampled_from("AABC"), max_size=2), data=st.data())
+    def begin(self, owners: list[str], data: st.DataObject) -> None:
+        """Two jobs; some have an owner, which has sent its first heartbeat."""
+        for key in ("one", "two"):
+            self.create("A", key)
+        for job_id, name in zip(self.model.jobs, owners, strict=False):
+            self.attempt_claim(name, job_id, State.RUNNING, data, take_over=False)
+            self.beat(self.process(name))
 
     @precondition(lambda self: len(self.model.jobs) < MOST_JOBS)
     @rule(name=names, key=st.sampled_from(["one", "two"]))
@@ -231,22 +237,27 @@ class LeaseMachine(RuleBasedStateMachine):
             lambda: self.model.claim(process.model, job_id, to, take_over=take_over, ending=ending)
         )
         effects = self.model.effects
+        race = None
+        if isinstance(expected, tuple):
+            race = self.pick_race(data, process, job_id)
+
+        pids = [self.open[one].pid for one in effects.ended_transactions]
+        for ended in effects.ended_sessions:
+            if ended in self.processes:
+                pids += self.server.sessions(self.processes[ended])
 
         def end_writers() -> None:
             for transaction, how in effects.endings:
                 self.open.pop(transaction).end(how)
 
-        made = outcome(
-            lambda: process.claim(
-                job_id, to, "claim", control, take_over=take_over,
-                while_waiting=end_writers if effects.waits else None,
-            )
-        )  # fmt: skip
+        with race or nullcontext():
+            made = outcome(
+                lambda: process.claim(
+                    job_id, to, "claim", control, take_over=take_over,
+                    while_waiting=end_writers if effects.waits else None,
+                )
+            )  # fmt: skip
         assert process.while_waiting is None, "the claim did not wait for the open transaction"
-        for ended in effects.ended_sessions:
-            if ended in self.processes:
-                self.server.wait_for_end("application_name = %s", self.processes[ended].name)
-        pids = [self.open[one].pid for one in effects.ended_transactions]
         if pids:
             self.server.wait_for_end("pid = ANY(%s)", pids)
         waited = " after it waited" if effects.waits else ""
@@ -256,9 +267,36 @@ class LeaseMachine(RuleBasedStateMachine):
             return
         assert (made.epoch, made.rested_in) == expected
         event(f"claim: {'taken over' if take_over else 'made'}{waited}")
+        if race is not None:
+            event("claim: while its owner was writing")
+            assert race.has_begun
+            assert race.outcome in REFUSALS or is_away(race.outcome)
         self.fenced += [held for held in self.claims if held.job_id == job_id]
         self.claims.append(HeldClaim(process, made, control))
         self.check_fenced(job_id)
+
+    def pick_race(self, data: st.DataObject, claimant: OwnerProcess, job_id: int) -> Race | None:
+        """The owner until now, if there is one, may write in the moment of the claim."""
+        before = (job_id, self.model.jobs[job_id].epoch - 1)
+        owner = next((held for held in self.claims if held.facts == before), None)
+        if owner is None or owner.process is claimant:
+            return None
+        store, serial = owner.process.store, self.model.jobs[job_id].serial + 1
+
+        def write() -> bool:
+            with store.in_transaction() as connection:
+                return checkpoints.record(connection, owner.claim, CHECKPOINT)
+
+        def save() -> bool:
+            with store.in_transaction() as connection:
+                return save_state(connection, owner, serial)
+
+        def move() -> Any:
+            return outcome(lambda: store.move(owner.claim, State.FAILED, "late"))
+
+        acts = {"nothing": None, "a checkpoint": write, "a state": save, "a move": move}
+        act = acts[self.pick(data, list(acts), "what its owner writes meanwhile")]
+        return None if act is None else Race(self.server, claimant, job_id, act)
 
     def check_fenced(self, job_id: int) -> None:
         """No checkpoint of those who had the job before is accepted."""
@@ -267,15 +305,17 @@ class LeaseMachine(RuleBasedStateMachine):
             return
         with self.server.observer.database.engine.connect() as connection:
             for held in fenced:
-                checkpoint = Checkpoint(BEYOND, BEYOND + 1, 1, 0)
-                assert not checkpoints.record(connection, held.claim, checkpoint)
+                assert not checkpoints.record(connection, held.claim, CHECKPOINT)
             connection.rollback()
 
     @precondition(lambda self: self.releasable())
-    @rule(data=st.data())
-    def release(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), is_connection_lost=st.booleans())
+    def release(self, data: st.DataObject, is_connection_lost: bool) -> None:
         """The owner gives its claim back, whatever state the job is in."""
-        self.release_claim(self.pick(data, self.releasable(), "claim"))
+        held = self.pick(data, self.releasable(), "claim")
+        if is_connection_lost and held.process in self.connected():
+            self.end_lock_session(held.process)
+        self.release_claim(held)
 
     def release_claim(self, held: HeldClaim) -> None:
         self.model.release(held.process.model, held.job_id)
@@ -286,7 +326,9 @@ class LeaseMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.beating())
     @rule(data=st.data())
     def heartbeat(self, data: st.DataObject) -> None:
-        process = self.pick(data, self.beating(), "process")
+        self.beat(self.pick(data, self.beating(), "process"))
+
+    def beat(self, process: OwnerProcess) -> None:
         expected = self.model.heartbeat(process.model)
         assert process.heartbeat() is expected
 
@@ -312,7 +354,9 @@ class LeaseMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def lose_lock_session(self, data: st.DataObject) -> None:
         """The connection by which a process shows that it is alive breaks, and no other one."""
-        process = self.pick(data, self.connected(), "process")
+        self.end_lock_session(self.pick(data, self.connected(), "process"))
+
+    def end_lock_session(self, process: OwnerProcess) -> None:
         self.model.lose_lock_session(process.model)
         self.server.end_sessions("pid = %s", process.lock_session)
 
@@ -546,19 +590,9 @@ class LeaseMachine(RuleBasedStateMachine):
         held = self.pick(data, self.claims, "claim")
         known = self.model.jobs[held.job_id].serial
         serial = known + (ahead if known else 1)
-        state = RunState(serial, progress=Progress(done=serial, rows=serial, unit="items"))
         expected = self.model.save_state(*held.facts, serial)
-        parameters = {
-            "job_id": held.job_id,
-            "epoch": held.epoch,
-            "states": ["running", "pausing"],
-            "serial": serial,
-            "state": psycopg2.extras.Json(state.state),
-            "progress": psycopg2.extras.Json(state.progress_json()),
-        }
         with held.process.store.in_transaction() as connection:
-            saved = connection.exec_driver_sql(run_states.RECORD, parameters)
-            assert (saved.rowcount == 1) is expected
+            assert save_state(connection, held, serial) is expected
 
     @precondition(lambda self: self.movers())
     @rule(data=st.data())
