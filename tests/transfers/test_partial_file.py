@@ -76,6 +76,22 @@ def test_a_worker_ahead_of_its_turn_holds_a_bounded_amount(make, monkeypatch):
     assert file.settled.size == 205
 
 
+def test_what_waits_for_its_turn_is_kept_byte_for_byte(make, path, monkeypatch):
+    """Pieces of any length, in blocks that other ranges have filled before."""
+    monkeypatch.setattr(partial_file, "HELD_BYTES", 8)
+    file, data = make(), b""
+    for first in (0, 2, 4):
+        pieces = [bytes([97 + first]) * length for length in (3, 5, 8, 1, 20, 7)]
+        for piece in pieces:
+            assert file.put(first + 1, piece)
+        assert file.close_range(first + 1, 1, 2)
+        assert file.put(first, b"0\n")
+        assert file.close_range(first, 1, 1)
+        data += b"0\n" + b"".join(pieces)
+        assert path.read_bytes() == data
+    assert (file.settled.size, file.settled.crc32) == (len(data), zlib.crc32(data))
+
+
 def test_who_waits_for_a_turn_is_freed_by_a_stop(make, monkeypatch):
     """A worker that waits with its piece, or at its range's end, comes home when work stops."""
     monkeypatch.setattr(partial_file, "AHEAD", 4)
