@@ -10,7 +10,13 @@ from fix_servers import wait_until
 
 from taskwidgets.errors import SourceChanged, TargetError, TargetExists
 from taskwidgets.transfers import partial_file
-from taskwidgets.transfers.partial_file import OrderedFile, has_name, partial_path, publish
+from taskwidgets.transfers.partial_file import (
+    OrderedFile,
+    has_name,
+    older_path,
+    partial_path,
+    publish,
+)
 
 
 @pytest.fixture
@@ -186,6 +192,16 @@ def test_publish_never_replaces_unless_told(tmp_path, path):
     publish(path, target, replace=True)
     assert target.read_text() == "new"
     assert not path.exists()
+
+
+def test_publish_keeps_the_file_that_is_replaced(tmp_path, path):
+    """Until the job is completed it stands under another name, from which it can come back."""
+    target, older = tmp_path / "out.csv", older_path(path)
+    target.write_bytes(b"old")
+    older.write_bytes(b"left by an attempt before")
+    path.write_bytes(b"new")
+    publish(path, target, replace=True)
+    assert (target.read_bytes(), older.read_bytes()) == (b"new", b"old")
 
 
 def test_publish_is_done_again_after_a_crash_between_its_steps(tmp_path, path):
