@@ -26,6 +26,7 @@ from taskwidgets.transfers import tables
 from taskwidgets.transfers.compression import compressor
 from taskwidgets.transfers.export_parts import ExportParts, PartRange
 from taskwidgets.transfers.export_ranges import ExportRanges
+from taskwidgets.transfers.exporting import Exporting
 from taskwidgets.transfers.names import TableName, staging_name
 from taskwidgets.transfers.partial_file import OrderedFile, Settled
 from taskwidgets.transfers.parts import PartMade
@@ -393,3 +394,32 @@ def test_a_part_of_a_job_that_was_taken_does_not_count(store, run, taken):
         task.carry(None, task.take())
     assert ledger(store, run) == []
     assert (run.commits, run.meter.snapshot().rows) == (0, 0)
+
+
+# ---------------------------------------------------------------------- exports as a whole
+
+
+class Export(Exporting):
+    """An export of which only what all have in common is looked at."""
+
+    def check(self):
+        raise NotImplementedError
+
+    clean_up = _written = _write = _check_whole = _publish = check
+
+
+def test_a_job_that_was_taken_does_not_open_its_file(store, run, taken):
+    """What is written is asked for under the claim, before a file is taken from its new owner."""
+    export = Export(store, None, run.job_id, 1)
+    assert export._ledger(run) == []
+    taken()
+    with pytest.raises(JobFenced):
+        export._ledger(run)
+
+
+@pytest.mark.parametrize("rows", [9, 11])
+def test_another_number_of_rows_than_was_read_is_not_published(rows):
+    """Fewer or more rows than stand in the table: TargetError."""
+    Export._check_counts({"rows": 10, "rows_read": 10})
+    with pytest.raises(TargetError, match=f"10 rows stand in the table, but {rows} came out"):
+        Export._check_counts({"rows": rows, "rows_read": 10})
