@@ -50,11 +50,14 @@ def spec(key):
 
 @pytest.fixture
 def make_store(database_url):
-    """A factory of stores, each a session of its own as another process would be."""
+    """A factory of stores, each a session of its own as another process would be.
+
+    ``is_pooled``: it takes the server for one behind a pooler, and holds no lock.
+    """
     databases = []
 
-    def make():
-        databases.append(Database(database_url))
+    def make(is_pooled=False):
+        databases.append(Database(f"{database_url}&pgbouncer={'true' if is_pooled else 'false'}"))
         return PostgresJobStore(databases[-1])
 
     yield make
@@ -194,6 +197,19 @@ def test_a_job_whose_clean_up_failed_is_only_terminated(store, job):
         store.claim(job.id, State.RUNNING, "test", Control())
     store.claim(job.id, State.TERMINATING, "test", Control())
     assert store.record(job.id).state is State.TERMINATING
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("second", [False, True])
+def test_a_living_owner_keeps_its_job(make_store, first, second):
+    """Behind a pooler or not, another process behind one or not does not get the job."""
+    owner = make_store(is_pooled=first)
+    job = owner.create(spec("one"), lambda connection, job_id: None)
+    claim = owner.claim(job.id, State.RUNNING, "test", Control())
+    with pytest.raises(JobOwned):
+        make_store(is_pooled=second).claim(job.id, State.RUNNING, "test", Control())
+    assert owner.record(job.id).epoch == claim.epoch
+    assert write_checkpoint(owner, claim)
 
 
 def test_a_takeover_within_the_process_is_refused(store, job, look):

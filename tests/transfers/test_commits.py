@@ -23,11 +23,14 @@ from taskwidgets.tabular.dialect import Dialect
 from taskwidgets.tabular.segments import Segment
 from taskwidgets.tabular.source import Fingerprint
 from taskwidgets.transfers import tables
+from taskwidgets.transfers.compression import compressor
 from taskwidgets.transfers.export_parts import ExportParts, PartRange
 from taskwidgets.transfers.export_ranges import ExportRanges
+from taskwidgets.transfers.exporting import Exporting
 from taskwidgets.transfers.names import TableName, staging_name
-from taskwidgets.transfers.partial_file import Settled
+from taskwidgets.transfers.partial_file import OrderedFile, Settled
 from taskwidgets.transfers.parts import PartMade
+from taskwidgets.transfers.reader import Pieces
 from taskwidgets.transfers.segment_batches import StrictSegments
 from taskwidgets.transfers.switch import Incomplete, Switch
 from taskwidgets.transfers.upload_plan import UploadPlan
@@ -252,15 +255,20 @@ def test_a_job_that_was_taken_is_not_completed(store, run, loaded, look, taken):
 # ---------------------------------------------------------------------- ranges of one file
 
 
-def ranges(store, run, settled):
-    """The task that writes ranges into one file, which is written up to here."""
+def written(*settled):
+    """A file that is written up to here."""
+    return SimpleNamespace(settled=Settled(*settled), sync=lambda: None)
+
+
+def ranges(store, run, file):
+    """The task that writes ranges into one file."""
     return ExportRanges(
         store=store,
         run=run,
-        copies=None,
+        copies=SimpleNamespace(of=lambda start, stop: None, learn=lambda size, rows: None),
         reader=None,
-        compressor=None,
-        file=SimpleNamespace(settled=settled, sync=lambda: None),
+        compressor=lambda: compressor(Path("f.csv")),
+        file=file,
         blocks=range(0, 100),
         saved=0,
         count_rows=False,
@@ -271,7 +279,7 @@ def ranges(store, run, settled):
 
 def test_each_checkpoint_of_a_file_says_what_is_new(store, run):
     """Bytes and rows since the one before, the checksum of all, and the block that comes next."""
-    task = ranges(store, run, Settled(100, 7, 10, 8))
+    task = ranges(store, run, written(100, 7, 10, 8))
     task.checkpoint()
     task._file.settled = Settled(150, 8, 25, 12)
     task.checkpoint()
@@ -283,7 +291,7 @@ def test_each_checkpoint_of_a_file_says_what_is_new(store, run):
 def test_a_checkpoint_whose_reply_was_lost_counts_once(store, run):
     """It is found committed, and not made again."""
     store.loses = True
-    ranges(store, run, Settled(100, 7, 10, 8)).checkpoint()
+    ranges(store, run, written(100, 7, 10, 8)).checkpoint()
     assert ledger(store, run) == [Checkpoint(0, 100, 10, 7, 8)]
     assert run.commits == 1
 
@@ -292,9 +300,50 @@ def test_a_file_of_a_job_that_was_taken_gets_no_checkpoint(store, run, taken):
     """Without a valid claim nothing is recorded, and the export learns of it: JobFenced."""
     taken()
     with pytest.raises(JobFenced):
-        ranges(store, run, Settled(100, 7, 10, 8)).checkpoint()
+        ranges(store, run, written(100, 7, 10, 8)).checkpoint()
     assert ledger(store, run) == []
     assert run.commits == 0
+
+
+class Broken:
+    """A reader that breaks off in the middle of what it is asked for first."""
+
+    def __init__(self):
+        self.breaks = True
+
+    def read(self, copy):
+        def pieces():
+            yield b"1,x\n2,"
+            if self.breaks:
+                self.breaks = False
+                raise ServerUnreachable("gone")
+            yield b"y\n"
+            return 2
+
+        return Pieces(pieces())
+
+
+def test_what_a_broken_range_has_sent_is_not_in_the_file(store, run, tmp_path):
+    """A range that broke off and is read again stands in the file once."""
+    path = tmp_path / "f.partial"
+    file = OrderedFile(path, 0, 0, lambda: False)
+    task, tool = ranges(store, run, file), Broken()
+    batch = task.take()
+    with closing(file):
+        with pytest.raises(ServerUnreachable):
+            task.carry(tool, batch)
+        task.carry(tool, batch)
+        task.checkpoint()
+    assert path.read_bytes() == DATA
+    assert ledger(store, run) == [Checkpoint(0, len(DATA), 2, zlib.crc32(DATA), batch.stop)]
+
+
+def test_ranges_leave_no_block_out(store, run):
+    """Together they are all blocks, each once, in order."""
+    task = ranges(store, run, written(0, 0))
+    found = list(iter(task.take, None))
+    assert [block for one in found for block in range(one.start, one.stop)] == list(range(100))
+    assert [one.number for one in found] == list(range(len(found)))
 
 
 # ---------------------------------------------------------------------- parts of a folder
@@ -345,3 +394,32 @@ def test_a_part_of_a_job_that_was_taken_does_not_count(store, run, taken):
         task.carry(None, task.take())
     assert ledger(store, run) == []
     assert (run.commits, run.meter.snapshot().rows) == (0, 0)
+
+
+# ---------------------------------------------------------------------- exports as a whole
+
+
+class Export(Exporting):
+    """An export of which only what all have in common is looked at."""
+
+    def check(self):
+        raise NotImplementedError
+
+    clean_up = _written = _write = _check_whole = _publish = check
+
+
+def test_a_job_that_was_taken_does_not_open_its_file(store, run, taken):
+    """What is written is asked for under the claim, before a file is taken from its new owner."""
+    export = Export(store, None, run.job_id, 1)
+    assert export._ledger(run) == []
+    taken()
+    with pytest.raises(JobFenced):
+        export._ledger(run)
+
+
+@pytest.mark.parametrize("rows", [9, 11])
+def test_another_number_of_rows_than_was_read_is_not_published(rows):
+    """Fewer or more rows than stand in the table: TargetError."""
+    Export._check_counts({"rows": 10, "rows_read": 10})
+    with pytest.raises(TargetError, match=f"10 rows stand in the table, but {rows} came out"):
+        Export._check_counts({"rows": rows, "rows_read": 10})

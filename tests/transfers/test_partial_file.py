@@ -10,7 +10,13 @@ from fix_servers import wait_until
 
 from taskwidgets.errors import SourceChanged, TargetError, TargetExists
 from taskwidgets.transfers import partial_file
-from taskwidgets.transfers.partial_file import OrderedFile, has_name, partial_path, publish
+from taskwidgets.transfers.partial_file import (
+    OrderedFile,
+    has_name,
+    older_path,
+    partial_path,
+    publish,
+)
 
 
 @pytest.fixture
@@ -74,6 +80,22 @@ def test_a_worker_ahead_of_its_turn_holds_a_bounded_amount(make, monkeypatch):
     assert len(put) == 20
     assert file.close_range(1, 1, 2)
     assert file.settled.size == 205
+
+
+def test_what_waits_for_its_turn_is_kept_byte_for_byte(make, path, monkeypatch):
+    """Pieces of any length, in blocks that other ranges have filled before."""
+    monkeypatch.setattr(partial_file, "HELD_BYTES", 8)
+    file, data = make(), b""
+    for first in (0, 2, 4):
+        pieces = [bytes([97 + first]) * length for length in (3, 5, 8, 1, 20, 7)]
+        for piece in pieces:
+            assert file.put(first + 1, piece)
+        assert file.close_range(first + 1, 1, 2)
+        assert file.put(first, b"0\n")
+        assert file.close_range(first, 1, 1)
+        data += b"0\n" + b"".join(pieces)
+        assert path.read_bytes() == data
+    assert (file.settled.size, file.settled.crc32) == (len(data), zlib.crc32(data))
 
 
 def test_who_waits_for_a_turn_is_freed_by_a_stop(make, monkeypatch):
@@ -170,6 +192,16 @@ def test_publish_never_replaces_unless_told(tmp_path, path):
     publish(path, target, replace=True)
     assert target.read_text() == "new"
     assert not path.exists()
+
+
+def test_publish_keeps_the_file_that_is_replaced(tmp_path, path):
+    """Until the job is completed it stands under another name, from which it can come back."""
+    target, older = tmp_path / "out.csv", older_path(path)
+    target.write_bytes(b"old")
+    older.write_bytes(b"left by an attempt before")
+    path.write_bytes(b"new")
+    publish(path, target, replace=True)
+    assert (target.read_bytes(), older.read_bytes()) == (b"new", b"old")
 
 
 def test_publish_is_done_again_after_a_crash_between_its_steps(tmp_path, path):

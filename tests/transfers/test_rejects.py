@@ -11,7 +11,7 @@ import zstandard
 from fix_servers import wait_until
 
 from taskwidgets import JobFailed
-from taskwidgets.errors import IllegalTransition, OptionError, SourceError
+from taskwidgets.errors import IllegalTransition, OptionError, SourceError, TargetError
 from taskwidgets.transfers import sorting
 from taskwidgets.widgets import markup
 
@@ -182,6 +182,22 @@ def test_mended_rows_are_loaded_once(workspace, csv_file, look):
     assert look("SELECT id, note FROM t ORDER BY id")[2:] == [(3, "c"), (4, None)]
     assert workspace.upload(path, "t", types=TYPES, on_error="reject").id == job.id  # it stands
     assert "replay" in set(job.events().kind)
+
+
+def test_mended_rows_that_a_trigger_holds_back_are_told(workspace, csv_file, look):
+    """Of mended rows either all arrive, or none and TargetError; the rejects are as they were."""
+    job = load(workspace, csv_file("id,day,note", "1,2024-01-01,a", "x2,2024-01-02,b"))
+    job.wait()
+    look("CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
+    look("CREATE TRIGGER skip BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION skip()")
+    mended = job.rejects()
+    mended["raw"] = ["2,2024-01-02,b"]
+    with pytest.raises(TargetError, match="of 1 mended rows, 0 arrived"):
+        job.replay(mended)
+    assert look("SELECT id FROM t") == [(1,)]
+    assert not job.rejects().replayed_at.notna().any()
+    look("DROP TRIGGER skip ON t")
+    assert job.replay(mended).rows_loaded == 2
 
 
 def test_what_is_no_frame_of_rejects_is_refused(workspace, csv_file, look):
