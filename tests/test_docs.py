@@ -97,7 +97,7 @@ def folder(tmp_path: Path, flights: str, database_url: str) -> Path:
     return tmp_path
 
 
-@pytest.mark.sample(6)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if blocks(page)], ids=lambda page: page.stem
 )

@@ -60,6 +60,7 @@ class Census(threading.Thread):
         self.join()
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("most", [FEWEST_CONNECTIONS, None])
 def test_two_hundred_jobs_and_four_transfers(database_url, csv_file, look, tmp_path, most):
     """All are completed, with no more connections than were allowed, and one thread each to hear

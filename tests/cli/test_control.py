@@ -34,6 +34,7 @@ def begun(start, path, *options):
 # ---------------------------------------------------------------------- in a pipe
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_pauses(start, run, look, many_rows, number):
     """Ctrl-C and SIGTERM pause durably; resume loads the rest."""
@@ -76,6 +77,7 @@ def test_what_is_ignored_stays_ignored(start, look, many_rows):
     assert look.contents("t")[0] == ROWS
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("seed", range(2))
 def test_ctrl_c_at_any_moment(start, run, look, tmp_path, seed):
     """Stopped again and again at random moments, it ends with each row once."""
@@ -246,6 +248,7 @@ def test_a_terminal_that_is_closed(terminal, look, many_rows):
     assert look.state(1) == "paused"
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("answer", ["y\n", "\n", "\x03"])
 def test_ctrl_c_twice_asks(terminal, run, look, many_rows, answer):
     """Only a yes terminates; an empty line and a third Ctrl-C leave it paused."""
@@ -273,6 +276,7 @@ def test_ctrl_c_twice_asks(terminal, run, look, many_rows, answer):
         assert_loaded(look, path)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("answer", "state"), [("y\n", "terminated"), ("\n", "paused")])
 def test_terminate_asks_in_a_terminal(start, terminal, look, many_rows, answer, state):
     """Without --yes a person is asked, who is told how far the job is."""

@@ -125,6 +125,7 @@ def test_errors_are_one_sentence(run, run_json, csv_file, look, tmp_path):
     assert document["error"]["type"] == "SourceError"
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize(
     ("arguments_", "words"),
     [

@@ -73,6 +73,7 @@ def test_paused_and_resumed_with_and_without(folders, look, many, cluster):
     folders.check(again.wait(60), folders.expected())
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("verb", ["pause", "terminate"])
 def test_workers_that_hang_do_not_hold_the_job(folders, look, many, cluster, verb):
     """Frozen with parts under way, they are not waited for; awake again, they change nothing."""

@@ -147,6 +147,7 @@ def test_a_pause_while_the_cluster_is_away(cluster_of, workspace, many_rows, loo
     assert look.ledger(job.id)[1] == job.progress.rows < 40_000
 
 
+@pytest.mark.slow
 def test_an_address_where_nobody_is(workspace, many_rows, look):
     """A wrong address is told of as that, and the job can be terminated."""
     job = workspace.upload(many_rows(100), "t", client=f"127.0.0.1:{free_port()}")

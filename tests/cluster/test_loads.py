@@ -414,6 +414,7 @@ def test_without_the_extra(run_script, database_url, many_rows):
 # ------------------------------------------------------------------ bounds and secrets
 
 
+@pytest.mark.slow
 def test_connections_are_bounded(cluster_of, database_url, many_rows, look, small):
     """Four threads of two workers each, and hardly any connections: no more than are allowed."""
     wide = cluster_of(workers=2, threads=4)

@@ -312,6 +312,7 @@ async def test_a_scheduler_that_is_restarted_costs_no_result(cluster_of, workspa
     assert job.remark == ""
 
 
+@pytest.mark.slow
 async def test_a_cluster_that_stays_away_ends_the_job_with_its_place(
     cluster_of, workspace, until, monkeypatch
 ):

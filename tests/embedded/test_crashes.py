@@ -54,6 +54,7 @@ def start_sleeper(home: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(["sleep", "600"], user=account.uid if account.lent else None)
 
 
+@pytest.mark.slow
 def test_kill_during_initdb(kernel, homes, until):
     """A kernel that is killed at any moment of the first start leaves nothing half made."""
     one, began = kernel(homes()), time.monotonic()
@@ -74,6 +75,7 @@ def test_kill_during_initdb(kernel, homes, until):
         assert [path.name for path in home.glob("*-*") if path.is_dir()] == []
 
 
+@pytest.mark.slow
 def test_database_made_twice(homes):
     """A killed kernel's CREATE DATABASE still runs in the server: the next join() waits for it."""
     home = homes()
@@ -138,6 +140,7 @@ def test_leave_with_a_foreign_pid(homes):
         sleeper.wait()
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("text", ["", "\n", "abc\n", "1"])
 def test_broken_pid_file(homes, until, text):
     """A pid file that the disk has lost half of does not keep the server down."""
@@ -153,6 +156,7 @@ def test_broken_pid_file(homes, until, text):
     server.leave()
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("way", ["SIGKILL", "immediate", "fast"])
 def test_server_dies_under_running_kernels(kernel, homes, way):
     """join() brings the server up again: the same URL, all that was committed, all users."""
@@ -208,6 +212,7 @@ def test_server_dies_during_a_statement(homes, until):
     server.leave()
 
 
+@pytest.mark.slow
 def test_several_kernels_repair_it_at_once(kernel, homes):
     """All kernels notice the death of the server and join again; one of them starts it."""
     home = homes()

@@ -149,6 +149,7 @@ if os.geteuid() == 0:
         assert "/var/lib/taskwidgets" in text
         assert base.stat().st_mode & 0o777 == 0o700
 
+    @pytest.mark.slow
     def test_programs_that_the_account_cannot_reach(kernel, homes):
         """Under root, from an environment closed to others: the programs are copied, once."""
         import importlib.util
@@ -175,6 +176,7 @@ if os.geteuid() == 0:
         assert copy.stat().st_mtime_ns == made
         assert closed.stat().st_mode & 0o777 == 0o700
 
+    @pytest.mark.slow
     def test_root_in_the_home_of_another(kernel, homes, until):
         """Root that makes a server in an ordinary user's home makes it the user's."""
         home = homes()

@@ -168,6 +168,7 @@ def test_lost_socket_directory(homes, until):
     server.leave()
 
 
+@pytest.mark.slow
 def test_deleted_home(homes):
     """When somebody deletes the home under a running server, join() makes a new one."""
     home = homes()

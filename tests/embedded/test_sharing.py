@@ -53,6 +53,7 @@ def test_killed_kernel_leaves_the_server(kernel, homes, until):
     until(lambda: homes.is_stopped(home))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
 def test_signal_to_the_kernels_group(kernel, homes, kind):
     """A signal to the process group of the kernel that started the server does not reach it."""
@@ -146,6 +147,7 @@ def test_four_processes_race(kernel, homes, until):
     until(lambda: homes.is_stopped(home))
 
 
+@pytest.mark.slow
 def test_join_waits_for_a_shutdown(kernel, homes):
     """Whoever joins while the server stops gets a new one, never the dying one."""
     home = homes()
@@ -164,6 +166,7 @@ def test_join_waits_for_a_shutdown(kernel, homes):
         second.ask("leave")
 
 
+@pytest.mark.slow
 def test_threads_of_one_process(homes):
     """join() from many threads at once gives one server."""
     from concurrent.futures import ThreadPoolExecutor

@@ -186,6 +186,7 @@ def seen(stage):
     return "pausing" if stage == "while pausing" else "running"
 
 
+@pytest.mark.sample(3)
 @cases
 def test_frozen_and_thawed(scene, kind, stage):
     """SIGSTOP and SIGCONT: its owner is alive all the while, and goes on as though nothing was."""

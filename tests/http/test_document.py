@@ -6,13 +6,14 @@ import json
 import subprocess
 import sys
 
+import pytest
 from fix_jupyter import JupyterServer
+from fix_tiers import slow
 
 CHECKS = (
     "not_a_server_error", "status_code_conformance", "content_type_conformance",
     "response_schema_conformance", "negative_data_rejection", "unsupported_method", "ignored_auth",
 )  # fmt: skip
-EXAMPLES = 15  # of each endpoint and phase: with all fourteen some ten seconds
 
 
 def test_the_document_is_valid_and_whole(server: JupyterServer):
@@ -42,8 +43,10 @@ def test_the_document_is_valid_and_whole(server: JupyterServer):
             assert {"200", "400", "403", "503"} <= set(operation["responses"])
 
 
+# Of each endpoint and phase; with 15 for all fourteen, some ten seconds.
+@pytest.mark.parametrize("examples", [4, slow(15)])
 def test_the_document_is_kept_to_whatever_is_sent(
-    server: JupyterServer, rows_file, numbers_table, tmp_path
+    server: JupyterServer, rows_file, numbers_table, tmp_path, examples
 ):
     """schemathesis sends what fits and what does not: no fault of the server, no surprise."""
     uploaded = server.upload(rows_file("1.csv", 3), "fuzzed")["id"]
@@ -68,7 +71,7 @@ def test_the_document_is_kept_to_whatever_is_sent(
             str(file), "--url", server.url,
             "--header", f"Authorization: token {server.token}",
             "--checks", ",".join(CHECKS),
-            "--max-examples", str(EXAMPLES), "--seed", "20131101", "--generation-deterministic",
+            "--max-examples", str(examples), "--seed", "20131101", "--generation-deterministic",
             "--phases", "examples,coverage,fuzzing",
             "--suppress-health-check", "all", "--request-timeout", "100", "--no-color",
         ],

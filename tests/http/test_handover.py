@@ -174,6 +174,7 @@ def test_a_script_has_no_server(workspace: Workspace, csv_file, monkeypatch):
         upload(path, "t", where="moon", workspace=workspace)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_fit_is_told(server: JupyterServer, served, database_url):
     """Without the extension, with another token, or gone: the error says which it is."""
     bare = served(database_url, "--ServerApp.jpserver_extensions={'taskwidgets': False}")

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 from fix_jupyter import JupyterServer
 from fix_servers import make_base, wait_until
 
@@ -49,6 +50,7 @@ def test_without_jupyter_server_the_package_works(run_script, database_url, csv_
     assert printed.split() == ["2", "NotebookServerError"]
 
 
+@pytest.mark.slow
 def test_without_a_url_the_server_has_the_embedded_postgres(tmp_path):
     """It is started at the first request, brought up again when it died, and ended at the end.
 

@@ -4,6 +4,7 @@ import socket
 
 import pytest
 from fix_servers import wait_until
+from fix_tiers import slow
 
 from taskwidgets.errors import IllegalTransition, JobFenced, JobNotFound, JobOwned
 from taskwidgets.runtime.control import Control, Wish
@@ -110,12 +111,13 @@ def test_one_process_does_not_own_a_job_twice(store, job):
         store.claim(job.id, State.RUNNING, "test", Control())
 
 
-def test_of_two_processes_in_the_same_instant_one_owns(store, database_url, script):
-    """In 200 races of two processes, exactly one wins each, and the loser names the winner."""
+@pytest.mark.parametrize("races", [60, slow(600)])
+def test_of_two_processes_in_the_same_instant_one_owns(store, database_url, script, races):
+    """In many races of two processes, exactly one wins each, and the loser names the winner."""
     racers = [script(CLAIMER, database_url) for _ in range(2)]
     for racer in racers:
         assert racer.line() == "ready"
-    for number in range(200):
+    for number in range(races):
         job = store.create(spec(f"race {number}"), lambda connection, job_id: None)
         for racer in racers:
             racer.say(str(job.id))

@@ -367,6 +367,7 @@ def test_a_small_pool_is_shared_out(make_pooler, make_workspace, source, look, t
 WAYS = [("pooled", "pooled"), ("pooled", "direct"), ("direct", "pooled")]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("way", WAYS)
 def test_a_killed_owner_is_seen_and_followed(way, urls, owner, make_workspace, look):
     """Killed in the middle, it is interrupted, for a lock at once, for a lease when that is over.
@@ -387,6 +388,7 @@ def test_a_killed_owner_is_seen_and_followed(way, urls, owner, make_workspace, l
     ]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("selected", ["t", "SELECT n, i FROM t WHERE n % 2 = 0 ORDER BY n"])
 def test_an_export_goes_on_after_a_kill(
     selected, urls, pooler, script, make_workspace, look, tmp_path
@@ -418,6 +420,7 @@ def test_within_its_lease_a_killed_owner_keeps_the_job(urls, owner, make_workspa
             workspace.resume(number)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("onlooker", ["pooled", "direct"])
 def test_an_owner_frozen_for_longer_than_its_lease_is_fenced(
     onlooker, urls, owner, make_workspace, look
@@ -438,6 +441,7 @@ def test_an_owner_frozen_for_longer_than_its_lease_is_fenced(
     assert look.staging() == []
 
 
+@pytest.mark.slow
 def test_an_owner_that_was_only_late_goes_on(urls, owner, make_workspace, look):
     """Frozen for longer than its lease, and nobody took the job: thawed, it is running again."""
     process, number = owner(urls["pooled"], lease=1.0)
@@ -451,6 +455,7 @@ def test_an_owner_that_was_only_late_goes_on(urls, owner, make_workspace, look):
     assert is_loaded(look)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("lease", [1.0, 1000.0])
 @pytest.mark.parametrize("onlooker", ["pooled", "direct"])
 def test_what_a_frozen_owner_holds_is_taken_from_it(
@@ -506,6 +511,7 @@ def test_a_frozen_owner_that_has_the_jobs_row_locked_is_ended(onlooker, urls, ma
     assert f"was taken over by process {os.getpid()} on" in told
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("has_lock", [True, False])
 @pytest.mark.parametrize("onlooker", ["pooled", "direct"])
 def test_a_frozen_owner_with_sessions_of_its_own_is_ended_by_a_takeover(
@@ -554,6 +560,7 @@ def test_a_living_owner_with_a_lock_yields_to_one_behind_a_pooler(
     assert is_loaded(look)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("ways", [("pooled", "pooled"), ("pooled", "direct")])
 def test_of_two_claims_in_the_same_instant_one_wins(ways, urls, make_store, script):
     """In 50 races for a new job, and 50 for an interrupted one, one wins and is named."""

@@ -23,13 +23,19 @@ def store(database_url):
     database.dispose()
 
 
+SESSION = "0123456789abcdef"  # of the process that owns the jobs
+
+
 @pytest.fixture
-def make_job(store):
-    """A factory: the number of a new job."""
+def make_job(store, look):
+    """A factory: the number of a new job, with an owner that answers only when it is told to."""
 
     def make(name):
         spec = JobSpec(name, "upload", name, "s.csv", "public.t", {}, {})
-        return store.create(spec, lambda connection, job_id: None).id
+        job_id = store.create(spec, lambda connection, job_id: None).id
+        owner = "jsonb_build_object('host', 'h', 'pid', 1, 'session', %s::text)"
+        look(f"UPDATE taskwidgets.jobs SET owner = {owner} WHERE id = %s", (SESSION, job_id))
+        return job_id
 
     return make
 
@@ -44,7 +50,7 @@ def ask(store, job_id, verb="pause"):
 
 def unanswered(store, *job_ids):
     with store.in_transaction() as connection:
-        return requests.unanswered(connection, job_ids)
+        return requests.unanswered(connection, job_ids, SESSION)
 
 
 def test_requests_are_heard_oldest_first_until_they_are_answered(store, make_job):
@@ -73,6 +79,14 @@ def test_the_first_answer_stands(store, make_job, look):
         requests.answer(connection, request, "heard")
         requests.answer(connection, request, "too late")
     assert look("SELECT answer FROM taskwidgets.requests") == [("heard",)]
+
+
+def test_a_process_hears_what_is_asked_of_its_own_jobs_only(store, make_job):
+    """A process that has lost its job and does not know it yet leaves the request to the owner."""
+    job_id = make_job("one")
+    ask(store, job_id)
+    with store.in_transaction() as connection:
+        assert requests.unanswered(connection, [job_id], "another session") == []
 
 
 def test_a_claim_dismisses_the_requests_for_its_job_only(store, make_job):

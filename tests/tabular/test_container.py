@@ -83,6 +83,7 @@ def test_a_truncated_archive_is_our_error(written, container, kept):
     assert caught.value.path == str(path)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("container", [name for name in PACKERS if name])
 def test_a_flipped_byte_is_our_error(written, container):
     """A damaged archive raises nothing but SourceError, wherever the damage is."""

@@ -270,6 +270,7 @@ def test_a_packed_file_is_read_like_any_other(written):
         detect(written(gzip.compress(gzip.compress(text.encode()))))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("piece", "times"),
     [('"a,', 340_000), ("'a,b\n", 100_000), ('\\"', 200_000), ('"\n', 200_000), (",", 300_000)],

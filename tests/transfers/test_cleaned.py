@@ -23,6 +23,7 @@ PIECES = (
 )  # fmt: skip
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("seed", range(4))
 def test_copy_takes_what_is_cleaned(database_url: str, seed: int) -> None:
     """Whatever the bytes and the dialect, COPY takes each segment and finds the rows counted."""

@@ -174,7 +174,7 @@ def written(value):
     ended=st.booleans(),
 )
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_whatever_is_written_comes_back(rows, newline, ended, workspace, csv_file, look):
     """Any table of text and NULL, written by the rules, comes back from the database equal."""

@@ -54,6 +54,7 @@ def slow_count(look):
     return make
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("attack", UNCOUNTED)
 def test_a_table_that_was_not_counted(exports, look, many, another_workspace, monkeypatch, attack):
     """Cut off before the count, the export goes on where that gives the table of one moment, the

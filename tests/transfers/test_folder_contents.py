@@ -29,6 +29,7 @@ TYPES = """
 """
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("kind", ["csv", "csv.gz", "csv.zst"])
 @pytest.mark.parametrize("source", ["t", "SELECT * FROM t ORDER BY hash"])
 def test_the_parts_together_are_one_copy(folders, many, source, kind):

@@ -96,6 +96,7 @@ def test_the_older_folder_stands_until_the_new_one_is_whole(folders, many, old_f
     assert folders.names() == ["out"]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("source", ["t", "SELECT * FROM t"])
 @pytest.mark.parametrize("state", ["running", "paused", "failed"])
 def test_terminate_leaves_nothing(folders, look, many, old_folder, state, source):

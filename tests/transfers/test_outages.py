@@ -8,6 +8,7 @@ from fix_servers import wait_until
 
 from taskwidgets import Workspace
 from taskwidgets.errors import TaskwidgetsError
+from taskwidgets.store.keeper import LOCK_CLASS
 
 BACKENDS = """
     SELECT pid FROM pg_stat_activity
@@ -57,8 +58,8 @@ def test_the_keepers_connection_lost_does_not_stop_the_job(workspace, path, look
     job = workspace.upload(path, "t", max_rate=2e6)
     wait_until(lambda: job.progress.rows > 0)
     locked = (
-        "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND database ="
-        " (SELECT oid FROM pg_database WHERE datname = current_database())"
+        f"SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid = {LOCK_CLASS}"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     )
     ((keeper,),) = look(locked)
     look("SELECT pg_terminate_backend(%s)", (keeper,))

@@ -73,6 +73,7 @@ def test_far_away_most_of_a_batch_is_data():
     assert settled(2e7, 0.3, told=False) == SMALLEST_BATCH  # what this is there against
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("direction", ["upload", "download"])
 def test_a_transfer_with_a_far_server_goes_in_few_batches(
     direction, database_url, workspace, script, many_rows, look, tmp_path, monkeypatch

@@ -92,7 +92,7 @@ def left(exports, halfway, table, another_workspace):
     return job.id
 
 
-@pytest.mark.sample(8)
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("attack", CHANGED)
 def test_a_table_that_changed_is_not_exported_further(exports, look, left, attack):
     """With the snapshot lost and the table changed, the job stops and says what changed."""
@@ -111,7 +111,7 @@ def test_a_table_that_changed_is_not_exported_further(exports, look, left, attac
         assert exports.partials() == []
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("event", UNCHANGED)
 def test_a_table_that_did_not_change_is_exported_further(exports, look, left, event):
     """With the snapshot lost, what changes no row does not stop the job; the bytes are COPY's."""
@@ -125,6 +125,7 @@ def test_a_table_that_did_not_change_is_exported_further(exports, look, left, ev
     assert look.ledger(left)[0] > before[0]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("how", ["commit", "rollback", "subtransaction rolled back"])
 def test_a_transaction_open_across_the_snapshot(
     exports, look, halfway, table, another_workspace, how
@@ -192,6 +193,7 @@ def moving(look, stop, done):
             done.append(number)
 
 
+@pytest.mark.slow
 def test_an_export_among_writers_is_of_one_moment(exports, look, many):
     """Six exports, table and query, some of them paused, while others move amounts and rows about:
     each file has the sum and the number of rows that every single moment had."""
@@ -235,6 +237,7 @@ def test_whoever_alters_the_table_waits_for_the_snapshot(exports, look, table):
     assert look.one("SELECT count(*) FROM t") == 0
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("statement", ["TRUNCATE t", "ALTER TABLE t ALTER note SET DEFAULT 'x'"])
 def test_a_job_gives_way_to_who_waits_for_it(exports, look, halfway, table, statement):
     """When somebody waits to alter the table of a paused export, resuming lets him, instead of
