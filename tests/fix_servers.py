@@ -23,8 +23,8 @@ from taskwidgets.embedded.directory import Directory
 
 PATIENCE = 60.0  # seconds; a hang guard, nothing is meant to come near it
 MEMORY_NEEDED = 4 << 30  # bytes
-# No test cuts the power: writing through to the disk would only make the tests slow.
-QUICK = ("fsync = off", "full_page_writes = off")
+# No test cuts the power, and none waits for a vacuum: both would only make the tests slow.
+QUICK = ("fsync = off", "full_page_writes = off", "autovacuum = off")
 
 LASTING: set[int] = set()  # processes of servers that live as long as the tests do
 

@@ -38,9 +38,9 @@ SHOWN = 30  # of the slowest tests
 CALIBRATED = 1.0  # seconds
 WORK = """
 import hashlib, subprocess, sys
-numbers = sorted(str(n * 7919 % 100_003) for n in range(250_000))
+numbers = sorted(str(n * 7919 % 1_000_003) for n in range(1_000_000))
 hashlib.sha256(",".join(numbers).encode()).digest()
-for _ in range(4):
+for _ in range(10):
     subprocess.run([sys.executable, "-S", "-c", "import json"], check=True)
 """
 

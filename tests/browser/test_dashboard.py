@@ -162,6 +162,7 @@ def test_filter_and_search_choose(
     assert cells.count() == 2
 
 
+@pytest.mark.slow
 def test_open_shows_panel_owner_events_and_receipt(
     lab_open: LabOpen, lab_rows: LabRows, lab_server: LabServer
 ) -> None:

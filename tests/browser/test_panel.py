@@ -67,6 +67,7 @@ def test_pause_is_durable_and_resume_completes(
     ]
 
 
+@pytest.mark.slow
 def test_a_double_click_does_no_harm(
     lab_open: LabOpen, lab_rows: LabRows, lab_server: LabServer
 ) -> None:

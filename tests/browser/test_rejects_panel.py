@@ -48,6 +48,7 @@ def line(panel: Panel, number: int) -> Locator:
     return panel.node.get_by_role("textbox", name=f"Line {number:,}", exact=True)
 
 
+@pytest.mark.slow
 def test_one_of_three_is_mended_and_loaded_once(lab_open: LabOpen, lab_server: LabServer) -> None:
     """Place, reason and text of each; one is mended, one mended wrongly; the counts follow."""
     write_bad(lab_server, "bad3.csv", 3)

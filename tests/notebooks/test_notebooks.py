@@ -19,7 +19,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 @pytest.mark.parametrize(
     "path",
     # The quickstart is run by a test of its own below.
-    some(NOTEBOOKS, lambda path: path.stem in ("02_export", "04_your_own_jobs")),
+    some(NOTEBOOKS, lambda path: path.stem == "02_export"),
     ids=lambda path: path.stem,
 )
 def test_notebook_runs_from_top_to_bottom(
