@@ -135,9 +135,11 @@ class Timings:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         test = self.tests.setdefault(
             report.nodeid,
-            {"test": report.nodeid, "outcome": "passed", "seconds": 0.0, "reruns": 0},
+            {"test": report.nodeid, "outcome": "passed", "seconds": 0.0, "call": 0.0, "reruns": 0},
         )
         test["seconds"] += report.duration
+        if report.when == "call":  # without the servers that its fixtures start for all tests
+            test["call"] = report.duration
         test["reason"] = dict(report.user_properties).get("reason", False)
         if report.outcome == "rerun":
             test["reruns"] += 1

@@ -120,6 +120,22 @@ def test_the_notation_stays_as_it_began(exports, look, many, another_workspace, 
     assert b"1 day" in expected
 
 
+def test_the_digits_of_a_query_stay_as_they_began(exports, look, halfway, another_workspace):
+    """With fewer digits of floats set since, a resumed export of a query writes as many."""
+    query = (
+        "SELECT n, n / 3::float8 AS third, (n + 1234567)::real AS short"
+        " FROM generate_series(1, 30000) AS n ORDER BY n"
+    )
+    expected = copied(look.url, query)
+    assert b",1.234568e+06\n" in expected
+    job = halfway(query, max_rate=3e5)
+    exports.workspace.close()
+    look(f"ALTER DATABASE {look.one('SELECT current_database()')} SET extra_float_digits TO -3")
+    exports.workspace = another_workspace()
+    exports.check(exports.workspace.resume(job.id).wait(60))
+    assert (exports.folder / "out.csv").read_bytes() == expected != copied(look.url, query)
+
+
 @pytest.mark.parametrize("kills", [5, slow(100)])
 def test_killed_at_random_moments_the_bytes_are_the_same(
     exports, look, many, exporter, chance, kills
