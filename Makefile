@@ -3,7 +3,8 @@
 #   make lab     JupyterLab on the quickstart notebook, with the embedded Postgres
 #   make demo    the same job headless, in the terminal
 #   make test    the tests, 8 minutes on two quiet cores
-#   make test-all  also the long ones: all faults at all stages, many seeds, an hour and more
+#   make test-all    also the long ones: all faults at all stages, many seeds, an hour and more
+#   make coverage    the branch coverage of the store, the runtime and the transfer engine
 #   make bench   speeds against other loaders, 10 GB, what a panel costs: benchmarks/results.md,
 #                .png and .csv; 40 GB of the disk have to be free
 #   make docs    the documentation, into site/; `make pictures` makes its pictures anew
@@ -19,9 +20,10 @@ BIN := $(VENV)/bin
 LAB_OPTIONS ?=
 BENCH_OPTIONS ?=
 TEST_OPTIONS ?=
+COVERING := tests/store tests/runtime tests/transfers tests/functions
 COMPILED := hatch_build.py $(wildcard taskwidgets/*/*.[ch])
 
-.PHONY: lab demo test test-all bench docs pictures clean system-packages
+.PHONY: lab demo test test-all coverage bench docs pictures clean system-packages
 .DELETE_ON_ERROR:
 
 lab: $(VENV)/.lab
@@ -35,6 +37,10 @@ test: $(VENV)/.test system-packages
 
 test-all: $(VENV)/.test system-packages
 	$(BIN)/python tests/run.py --tier all $(TEST_OPTIONS)
+
+# Of the store, the runtime and the transfer engine; with children of the tests left out.
+coverage: $(VENV)/.test system-packages
+	$(BIN)/python tests/run.py --coverage $(TEST_OPTIONS) -- -m "not slow" $(COVERING)
 
 bench: $(VENV)/.benchmark $(VENV)/.test system-packages
 	$(BIN)/python benchmarks/bench.py $(BENCH_OPTIONS)

@@ -159,7 +159,12 @@ def main() -> int:
     parser.add_argument("--slice", help="slow tests only, in an order that this text decides")
     parser.add_argument("--stop-after", type=float, help="seconds after which none is begun")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=(os.cpu_count() or 1) + 1,  # many tests wait for a process or a page
+        help="processes that run tests; by default one more than there are cores",
+    )
     parser.add_argument("--coverage", action="store_true", help="print the branch coverage")
     parser.add_argument("--budget", type=float, default=BUDGET, help="seconds on a quiet machine")
     parser.add_argument("options", nargs="*", help="options of pytest, after --")
@@ -172,6 +177,7 @@ def main() -> int:
             slowness.append(calibrate())
             done.append(phase)
     if given.coverage:
+        print("\n== branch coverage", flush=True)
         report = [sys.executable, "-m", "coverage", "report", "--skip-covered", "--precision=1"]
         subprocess.run(report, cwd=ROOT, check=False)
     return 0 if summarize(done, given, max(slowness)) else 1

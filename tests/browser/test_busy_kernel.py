@@ -62,7 +62,10 @@ def check_version(kernel: str, version: str) -> None:
 def test_pause_while_another_cell_awaits(
     lab_open: LabOpen, lab_rows: LabRows, lab_server: LabServer, kernel: str, route: str
 ) -> None:
-    """Pause is durable at once with the newest kernel, and right after the cell with the oldest."""
+    """Pause is durable at once with the newest kernel, and right after the cell with the oldest.
+
+    Slow: the other cell takes six seconds.
+    """
     notebook, table = open_with_cell(
         lab_open, lab_rows, kernel, route, f"await asyncio.sleep({SECONDS})"
     )
@@ -93,7 +96,10 @@ def test_pause_while_another_cell_awaits(
 def test_pause_while_another_cell_blocks(
     lab_open: LabOpen, lab_rows: LabRows, lab_server: LabServer, kernel: str, route: str
 ) -> None:
-    """Data goes on being loaded; Pause is durable within the cell over a subshell, else after."""
+    """Data goes on being loaded; Pause is durable within the cell over a subshell, else after.
+
+    Slow: the other cell takes six seconds.
+    """
     notebook, table = open_with_cell(lab_open, lab_rows, kernel, route, f"time.sleep({SECONDS})")
     panel = notebook.run_panel()
     job = lab_server.job_of(table)

@@ -92,7 +92,10 @@ def _no_jobs(lab_server: LabServer) -> Iterator[None]:
 def test_a_job_of_another_kernel_is_seen_to_progress(
     lab_open: LabOpen, lab_rows: LabRows, lab_server: LabServer
 ) -> None:
-    """Two jobs are listed, the newest first; the one that another kernel runs goes on live."""
+    """Two jobs are listed, the newest first; the one that another kernel runs goes on live.
+
+    Slow: two kernels are started.
+    """
     lab_rows()
     other = lab_open(upload("board_other"))
     other.run(0)
@@ -340,7 +343,10 @@ running = tw.upload("rows.csv", "board_running", max_rate=1e5)
 def test_the_list_reads_well(
     lab_open: LabOpen, lab_rows: LabRows, lab_server: LabServer, lab_pictures: Path
 ) -> None:
-    """In both themes and on both widths all texts have contrast, and nothing sticks out."""
+    """In both themes and on both widths all texts have contrast, and nothing sticks out.
+
+    Slow: pictures in two themes and two widths.
+    """
     lab_rows()
     notebook = lab_open(LOOKS, "tw.jobs()", "running.max_rate = 1e3")
     notebook.start(0)

@@ -68,7 +68,10 @@ def pause_and_resume(page: Page, server: LabServer, table: str) -> None:
 
 
 def test_notebook_7(page: Page, lab_server: LabServer, lab_rows: LabRows) -> None:
-    """In Notebook 7 a cell shows the panel, and its buttons pause and resume the job."""
+    """In Notebook 7 a cell shows the panel, and its buttons pause and resume the job.
+
+    Slow: a server of its own is started, with another front end.
+    """
     lab_rows()
     path = lab_server.write_notebook("front-end-notebook.ipynb", [cell("in_notebook_7")], NEWEST)
     try:

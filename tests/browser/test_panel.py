@@ -43,7 +43,10 @@ def test_a_cell_loads_a_file_and_shows_how_far_it_is(
 def test_pause_is_durable_and_resume_completes(
     lab_open: LabOpen, lab_rows: LabRows, lab_server: LabServer
 ) -> None:
-    """Pause in an idle kernel is in the database, loads nothing more, and Resume goes on."""
+    """Pause in an idle kernel is in the database, loads nothing more, and Resume goes on.
+
+    Slow: a kernel is started; the job takes some seconds, so that it can be paused.
+    """
     lab_rows()
     notebook = lab_open(upload("paused_idle"))
     panel = notebook.run_panel()

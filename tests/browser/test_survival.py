@@ -40,7 +40,10 @@ def check_snapshot(text: str, job: int) -> None:
 def test_a_killed_kernel_leaves_a_true_line_and_the_same_cell_goes_on(
     lab_open: LabOpen, lab_rows: LabRows, lab_server: LabServer
 ) -> None:
-    """After SIGKILL the line below the dead panel holds; the cell run again loads the rest."""
+    """After SIGKILL the line below the dead panel holds; the cell run again loads the rest.
+
+    Slow: a kernel is started, killed and started again.
+    """
     notebook = open_upload(lab_open, lab_rows, "killed")
     panel = notebook.run_panel()
     job = lab_server.job_of("killed")

@@ -134,7 +134,10 @@ def test_a_scheduler_that_is_gone_for_a_while(cluster_of, workspace, many_rows, 
 
 
 def test_a_pause_while_the_cluster_is_away(cluster_of, workspace, many_rows, look):
-    """A job whose cluster is gone pauses, durably, and goes on without one."""
+    """A job whose cluster is gone pauses, durably, and goes on without one.
+
+    Slow: the client of Dask needs seconds to give a cluster up.
+    """
     path = many_rows(40_000)
     cluster = cluster_of()
     job = workspace.upload(path, "t", client=cluster.address, max_rate=4e5)

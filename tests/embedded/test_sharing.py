@@ -124,7 +124,10 @@ def test_forked_child_can_join(kernel, homes, until):
 
 
 def test_four_processes_race(kernel, homes, until):
-    """Joining and leaving in every order, nobody ever gets a server that is not usable."""
+    """Joining and leaving in every order, nobody ever gets a server that is not usable.
+
+    Slow: four processes start, and one of them makes a database cluster.
+    """
     home = homes()
     racers = [kernel(home) for _ in range(4)]
     code = (

@@ -48,7 +48,10 @@ def test_the_document_is_valid_and_whole(server: JupyterServer):
 def test_the_document_is_kept_to_whatever_is_sent(
     server: JupyterServer, rows_file, numbers_table, tmp_path, examples
 ):
-    """schemathesis sends what fits and what does not: no fault of the server, no surprise."""
+    """schemathesis sends what fits and what does not: no fault of the server, no surprise.
+
+    Slow: schemathesis imports much, and sends some thousand requests.
+    """
     uploaded = server.upload(rows_file("1.csv", 3), "fuzzed")["id"]
     server.wait_for(uploaded, "completed")
     server.wait_for(server.download(numbers_table("fuzz_source", 3), "2.csv")["id"], "completed")

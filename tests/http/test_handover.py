@@ -39,7 +39,10 @@ def kernel(server: JupyterServer) -> Iterator[Kernel]:
 def test_a_job_goes_on_while_its_kernel_is_restarted(
     server: JupyterServer, rows_file, kernel: Kernel, seen
 ):
-    """The job runs in the server; a new kernel finds it, follows it in its panel, controls it."""
+    """The job runs in the server; a new kernel finds it, follows it in its panel, controls it.
+
+    Slow: a kernel is started, and started again.
+    """
     rows_file("folder/data.csv", 60_000)
     cell = CELL.format(table="handed", rate=SLOW / 2)
     number, state, owner = kernel.run(cell).split()

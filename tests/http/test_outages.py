@@ -15,6 +15,8 @@ def test_a_database_that_is_away_is_503_until_it_is_back(served, private_server:
     """While Postgres is down every endpoint says 503 with Retry-After; then all works again.
 
     So it does where the server was started before its Postgres.
+
+    Slow: a Jupyter server and a Postgres are started for it.
     """
     private_server.stop()
     server = served(private_server.url())
@@ -52,7 +54,10 @@ def test_a_database_that_is_away_is_503_until_it_is_back(served, private_server:
 def test_a_stopped_server_pauses_its_jobs_and_the_next_one_goes_on(
     served, database_url, look: Look
 ):
-    """Stopped, a server leaves its jobs paused; killed, interrupted. Both are resumed."""
+    """Stopped, a server leaves its jobs paused; killed, interrupted. Both are resumed.
+
+    Slow: two Jupyter servers are started, one after the other.
+    """
     server = served(database_url)
     write_many(server.root / "many.csv", 30_000)
     job_id = server.upload("many.csv", "many", workers=1, max_rate=SLOW)["id"]

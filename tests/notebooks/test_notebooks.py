@@ -52,7 +52,10 @@ def test_notebook_is_kept_without_outputs(path: Path) -> None:
 def test_quickstart_loads_the_flights_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database_url: str
 ) -> None:
-    """The quickstart, run twice on one database, ends with one table and one job."""
+    """The quickstart, run twice on one database, ends with one table and one job.
+
+    Slow: a kernel is started twice, and loads 34 MB.
+    """
     from fix_databases import run_sql
 
     monkeypatch.setenv("TASKWIDGETS_DATABASE_URL", database_url)

@@ -45,7 +45,10 @@ def flights(tmp_path_factory):
 def test_kills_at_random_moments_lose_and_double_nothing(
     script, database_url, flights, look, chance, kills
 ):
-    """SIGKILL at random moments, the same call each time: the table equals plain COPY's."""
+    """SIGKILL at random moments, the same call each time: the table equals plain COPY's.
+
+    Slow: six processes begin a load of 34 MB, one after the other.
+    """
     size = flights.stat().st_size
     rate = size / (kills * 3)  # bytes per second: in the time of all kills, not the whole file
     jobs, killed = set(), 0
