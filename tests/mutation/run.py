@@ -261,6 +261,8 @@ def run_pytest(
             ended.add(report["test"])
         elif report["what"] == "failed" and report["test"] not in failed:
             failed.append(report["test"])
+    if code is not None and not begun and code != 5:  # ended by a signal, or before its first test
+        raise BrokenError(f"pytest ended with {code} before its first test: {words[-2000:]}")
     running = sorted(begun - ended)
     hung = code not in (0, 5) and bool(running) and not failed
     if hung and code is not None:  # the one that was running; at the limit there may be no fault
