@@ -200,11 +200,18 @@ class Race:
     """
 
     def __init__(
-        self, server: Server, claimant: OwnerProcess, job_id: int, act: Callable[[], Any]
+        self,
+        server: Server,
+        claimant: OwnerProcess,
+        job_id: int,
+        epoch: int,
+        act: Callable[[], Any],
     ) -> None:
+        """``epoch``: the job's before the claim."""
         self._server = server
         self._engine = claimant.database.engine
         self._job_id = job_id
+        self._epoch = epoch
         self._act = act
         self._thread: threading.Thread | None = None
         self.outcome: Any = None
@@ -222,10 +229,13 @@ class Race:
     def has_begun(self) -> bool:
         return self._thread is not None
 
-    def _begin(self, _connection: Connection) -> None:
-        row = "SELECT 1 FROM taskwidgets.jobs WHERE id = %s FOR KEY SHARE SKIP LOCKED"
-        if self.has_begun or self._server(row, self._job_id):
-            return  # the COMMIT of something else
+    def _begin(self, connection: Connection) -> None:
+        if self.has_begun:
+            return
+        with connection.connection.cursor() as cursor:
+            cursor.execute("SELECT epoch FROM taskwidgets.jobs WHERE id = %s", (self._job_id,))
+            if cursor.fetchone() == (self._epoch,):
+                return  # the COMMIT of something else, or of a claim that was refused at first
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
         waiting = (

@@ -30,6 +30,7 @@ ROOT = Path(__file__).parents[1]
 WITH_BROWSER = ("tests/browser", "tests/notebooks")
 
 BUDGET = 480.0  # seconds for the tier ``test`` on two quiet cores; more needs a reason
+MARGIN = 1.25  # what may be added to it: the same tests on the same machine vary by a tenth
 LONG = 5.0  # seconds; a test of the tier ``test`` that takes longer says in its docstring why
 SHOWN = 30  # of the slowest tests
 
@@ -128,9 +129,10 @@ def summarize(done: list[Phase], given: argparse.Namespace, slowness: float) -> 
                     f"{test['test']} took {test['call']:.1f} s, and its docstring has no reason "
                     '("Slow: ...")'
                 )
-        if seconds > given.budget * slowness:
+        allowed = given.budget * slowness
+        if seconds > allowed * MARGIN:
             complaints.append(
-                f"the tests took {seconds:.0f} s, and {given.budget * slowness:.0f} s are allowed "
+                f"the tests took {seconds:.0f} s, and {allowed:.0f} s are allowed "
                 f"({given.budget:.0f} s on a quiet machine; this one is {slowness:.2f} times as "
                 "slow)"
             )

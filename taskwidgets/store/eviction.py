@@ -40,6 +40,7 @@ BY_MARK = text(
     WHERE locktype = 'advisory' AND objsubid = 2
       AND classid = :mark_class AND objid = :mark_number
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND pid <> pg_backend_pid()
     """
 )
 

@@ -123,6 +123,7 @@ def test_a_job_of_another_kernel_is_seen_to_progress(
     here.lab.wait(lambda: "2 jobs, as of" in board.still.inner_text(), "the still table is there")
 
 
+@pytest.mark.slow
 def test_filter_and_search_choose(
     lab_open: LabOpen, lab_rows: LabRows, lab_server: LabServer
 ) -> None:

@@ -198,6 +198,7 @@ def test_frozen_and_thawed(scene, kind, stage):
     go_on(case, stage)
 
 
+@pytest.mark.sample(8)
 @cases
 def test_frozen_and_taken_over(scene, kind, stage):
     """SIGSTOP, another process takes over and ends the job, SIGCONT: the first writes nothing."""
@@ -267,6 +268,7 @@ def after_an_outage(case, stage):
         go_on(case, stage)
 
 
+@pytest.mark.sample(6)
 @cases
 def test_all_backends_terminated(scene, kind, stage):
     """pg_terminate_backend on all connections of the victim: it makes new ones and goes on."""
@@ -279,6 +281,7 @@ def test_all_backends_terminated(scene, kind, stage):
     after_an_outage(case, stage)
 
 
+@pytest.mark.sample(6)
 @cases
 def test_server_restarted(scene, shared_server, kind, stage):
     """Postgres crashes (an immediate restart): the job waits for it, and goes on."""
@@ -370,6 +373,7 @@ def test_commit_late(scene, proxied, shared_server, kind, stage):
     go_on(case, stage)
 
 
+@pytest.mark.sample(8)
 @cases
 def test_disk_full(scene, ballast, kind, stage):
     """No room on the disk, the file's or the server's: it stops saying so, or needed no more."""

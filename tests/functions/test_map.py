@@ -44,6 +44,7 @@ KINDS = {
 }
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("function", [square, fetched])
 async def test_paused_and_resumed_each_result_comes_once(

@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from fix_scripts import ROOT, environment
-from fix_tiers import some
+from fix_tiers import slow
 from nbclient import NotebookClient
 
 from taskwidgets.embedded import EmbeddedServer
@@ -18,8 +18,8 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 @pytest.mark.parametrize(
     "path",
-    # The quickstart is run by a test of its own below.
-    some(NOTEBOOKS, lambda path: path.stem == "02_export"),
+    # The quickstart is run by a test of its own below, and the examples of the docs by theirs.
+    [slow(path) for path in NOTEBOOKS],
     ids=lambda path: path.stem,
 )
 def test_notebook_runs_from_top_to_bottom(

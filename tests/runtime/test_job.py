@@ -105,6 +105,7 @@ async def test_views_are_told_on_the_loop_of_the_cell(workspace, many_rows):
     assert threads == {threading.main_thread()}
 
 
+@pytest.mark.slow
 async def test_many_watched_jobs_share_the_looks(workspace, many_rows):
     """Eight panels at once are refreshed no more often in all than a few would be."""
     source = many_rows(20_000)

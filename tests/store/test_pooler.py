@@ -348,6 +348,7 @@ def test_a_pool_that_is_too_small_is_said(
             workspace.download(selected, path).wait()
 
 
+@pytest.mark.slow
 def test_a_small_pool_is_shared_out(make_pooler, make_workspace, source, look, tmp_path):
     """With three sessions, an upload and both kinds of export end well, with fewer workers."""
     workspace = make_workspace(make_pooler(size=3).url)

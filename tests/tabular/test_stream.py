@@ -39,6 +39,7 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
 TEXT = "".join(f"{number},é日,x\n" for number in range(200_000))
 
 
+@pytest.mark.sample(15)
 @pytest.mark.parametrize("container", PACKERS)
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-8-sig", "latin-1", "gb18030"])
 def test_positions(tmp_path: Path, container: str, encoding: str) -> None:
@@ -99,6 +100,7 @@ def test_segments_of_a_packed_file(tmp_path: Path, container: str) -> None:
         assert again == found[2]
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("container", PACKERS)
 def test_progress_without_a_size(tmp_path: Path, container: str) -> None:
     """How far the packed file is read stands in for a size that is not known."""

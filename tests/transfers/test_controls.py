@@ -198,6 +198,7 @@ def test_pause_right_after_upload_pauses(workspace, path, look):
     finish(job, look, path)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("state", ["running", "pausing", "paused", "failed", "interrupted"])
 def test_terminate_cleans_up_from_every_state(
     state, workspace, another_workspace, path, look, script

@@ -100,6 +100,7 @@ def test_values_of_each_type_are_written_as_copy_writes_them(exports, look, type
     assert exports.same("t").count(b"\n") > 2
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     "settings",
     [
@@ -426,6 +427,7 @@ def unpacked(path):
     return reader.read()
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("ending", ["gz", "zst", "GZ"])
 @pytest.mark.parametrize("source", ["t", "SELECT * FROM t ORDER BY hash"])
 def test_compressed_exports_unpack_to_the_same_bytes(exports, look, many, ending, source):

@@ -151,6 +151,7 @@ def test_writers_while_the_proof_is_made_change_nothing(
         assert rows == job.receipt.rows_loaded == job.receipt.rows_read
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("is_same", [True, False])
 def test_the_export_goes_on_while_it_is_proven(
     exports, look, many, halfway, another_workspace, monkeypatch, is_same

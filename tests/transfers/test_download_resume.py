@@ -98,6 +98,7 @@ def test_paused_in_one_process_resumed_in_another(exports, look, halfway, many, 
     assert exports.partials() == [] == look.staging()
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("source", ["t", "SELECT *, pg_sleep(0.5) IS NULL AS slow FROM few"])
 def test_the_notation_stays_as_it_began(exports, look, many, another_workspace, source):
     """With another style of intervals set since, a resumed export keeps the first."""
@@ -120,6 +121,7 @@ def test_the_notation_stays_as_it_began(exports, look, many, another_workspace, 
     assert b"1 day" in expected
 
 
+@pytest.mark.slow
 def test_the_digits_of_a_query_stay_as_they_began(exports, look, halfway, another_workspace):
     """With fewer digits of floats set since, a resumed export of a query writes as many."""
     query = (
@@ -342,6 +344,7 @@ def test_a_file_that_another_process_has_open_is_left_to_it(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.slow
 def test_lost_connections_change_no_byte(exports, look, many):
     """Backends of ours, the snapshot's too, terminated at random throughout: the same bytes."""
     many(60_000)
@@ -417,6 +420,7 @@ def test_a_server_that_crashes_in_the_middle(on_private_server, private_server, 
     assert (exports.folder / "out.csv").read_bytes() == copied(look.url, select)
 
 
+@pytest.mark.slow
 def test_a_table_that_changed_in_the_crash_is_told(on_private_server, private_server):
     """The server restarted and the table changed before we are back: refused, never a mixture."""
     exports, look = on_private_server, on_private_server.look

@@ -179,6 +179,7 @@ def test_a_living_owner_yields(owner, workspace, look):
     assert is_loaded(look)
 
 
+@pytest.mark.slow
 def test_a_process_that_leaves_does_not_pause_what_others_run(owner, another_workspace, look):
     """A follower that closes its workspace asks nothing of the owner."""
     process, number = owner()

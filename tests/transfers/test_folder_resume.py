@@ -159,6 +159,7 @@ def test_paused_in_one_process_resumed_in_another(folders, look, many, another_w
     assert any("proven unchanged" in note for note in notes) == (" " not in source)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("change", "fault"),
     [

@@ -243,6 +243,7 @@ def test_terminated_leaves_nothing(workspace, folder, look, points):
         assert not look.exists("t")
 
 
+@pytest.mark.slow
 def test_a_thousand_small_files(workspace, folder, look):
     """One crew, few open files, one table; the receipt does not list them all."""
     for number in range(1000):

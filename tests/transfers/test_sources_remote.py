@@ -154,6 +154,7 @@ def test_packed_text_and_tables_behind_a_url(workspace, home, server, look, spoo
     assert spooled() == []
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_connection_that_is_cut_goes_on(workspace, home, server, look, ranges):
     """Cut off in the middle, the rest is fetched by ranges; without them, all of it again."""
