@@ -76,11 +76,10 @@ def suffer(order: dict[str, Any], folder: Path) -> None:
             getattr(job, ask.read_text())()
             ask.unlink()
         time.sleep(0.002)
-    outcome = {
-        "state": job.state,
-        "error": job.error,
-        "fault": type(job._failure).__name__,
-    }
+    # At rest, the handle follows what others do with the job, and so forgets its own failure.
+    ended = job._outcome
+    fault = ended.exception() if ended.done() else job._failure
+    outcome = {"state": job.state, "error": job.error, "fault": type(fault).__name__}
     made = folder / "outcome.new"
     made.write_text(json.dumps(outcome))
     made.rename(folder / "outcome")
