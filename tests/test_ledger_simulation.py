@@ -30,8 +30,6 @@ import ledger_recording as real
 import ledger_simulation as simulation
 from ledger_simulation import Latencies, Ledger, Setting, simulate
 
-# Simulated segments a second to real ones, at most, either way: 0.7 to 1.5 in single rounds on two
-# cores with a load of five. A lock that workers hold while they copy would make it 8.
 WORKERS = 8
 TOUCHED = text(
     """
@@ -286,7 +284,7 @@ def test_eight_real_workers_and_eight_simulated_ones(copy, workspace):
     # One row of all, and those of seven others that were under way, with the gaps they leave.
     for rows in (told.rows, played.rows):
         assert 1 <= rows <= 1 + 2 * (WORKERS - 1)
-    assert MERGE_AFTER < played.most_rows <= MERGE_AFTER + 1 + 2 * (WORKERS - 1)
+    assert MERGE_AFTER < played.most_rows <= 2 * MERGE_AFTER + WORKERS
 
 
 def latencies(workspace):
