@@ -370,7 +370,8 @@ class Workspace:
                 return job
             if job.state in (State.PAUSING, State.TERMINATING):
                 _settle(job)
-                record = self._store.record(record.id)
+        if job is not None:  # it may have come to rest since the record was read
+            record = self._store.record(record.id)
         if record.state in RESUMABLE:
             remark = f"resuming job {record.id}"
             if record.undoing:

@@ -178,6 +178,25 @@ def test_the_same_call_right_after_pause_goes_on(workspace, running, look, path)
     finish(running, look, path)
 
 
+def test_the_same_call_goes_on_where_the_pause_ends_while_it_looks(
+    workspace, running, look, path, monkeypatch
+):
+    """The call reads "running", then the job comes to rest: the call resumes it all the same."""
+    latest = workspace._store.latest
+
+    def latest_before_the_pause_ends(key):
+        record = latest(key)
+        assert record.state == "running"
+        paused(running)
+        running.join(60)
+        return record
+
+    monkeypatch.setattr(workspace._store, "latest", latest_before_the_pause_ends)
+    assert workspace.upload(path, "t") is running
+    assert running.runs_here
+    finish(running, look, path)
+
+
 def test_terminate_right_after_upload_terminates(workspace, path, look):
     """upload() and terminate() in a row end terminated, whatever the driver had begun."""
     for number in range(10):
