@@ -3,6 +3,7 @@
 #   make lab     JupyterLab on the quickstart notebook, with the embedded Postgres
 #   make demo    the same job headless, in the terminal
 #   make test    the tests, 8 minutes on two quiet cores
+#   make check   import-linter, ruff and mypy
 #   make test-all    also the long ones: all faults at all stages, many seeds, an hour and more
 #   make coverage    the branch coverage of the store, the runtime and the transfer engine
 #   make bench   speeds against other loaders, 10 GB, what a panel costs: benchmarks/results.md,
@@ -23,7 +24,7 @@ TEST_OPTIONS ?=
 COVERING := tests/store tests/runtime tests/transfers tests/functions
 COMPILED := hatch_build.py $(wildcard taskwidgets/*/*.[ch])
 
-.PHONY: lab demo test test-all coverage bench docs pictures clean system-packages
+.PHONY: lab demo test check test-all coverage bench docs pictures clean system-packages
 .DELETE_ON_ERROR:
 
 lab: $(VENV)/.lab
@@ -34,6 +35,11 @@ demo: $(VENV)/.lab
 
 test: $(VENV)/.test system-packages
 	$(BIN)/python tests/run.py --tier test $(TEST_OPTIONS)
+
+check: $(VENV)/.test
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 test-all: $(VENV)/.test system-packages
 	$(BIN)/python tests/run.py --tier all $(TEST_OPTIONS)

@@ -1,16 +1,10 @@
-"""The package as a whole: its front door, its floors, its checks."""
+"""The package as a whole: its public names, and its errors."""
 
 import inspect
-import subprocess
-import sys
-from pathlib import Path
-
-import pytest
 
 import taskwidgets
 from taskwidgets import errors
 
-ROOT = Path(__file__).parents[1]
 # What Python, or a program that takes the package up, looks for in it; no user does.
 SERVING = {"Any", "TYPE_CHECKING", "annotations", "import_module", "load_ipython_extension"}
 
@@ -44,21 +38,3 @@ def test_the_tree_in_the_docstring_is_the_tree():
     """The tree that errors' docstring draws names every class."""
     for name in errors.__all__:
         assert name in (errors.__doc__ or "")
-
-
-@pytest.mark.parametrize(
-    "command",
-    [("lint-imports", "--no-cache"), ("ruff", "check", "."),
-     ("mypy",)],
-    ids=["import-linter", "ruff", "mypy"],
-)  # fmt: skip
-def test_the_checks_pass(command):
-    """import-linter's contracts hold; ruff and mypy have nothing to say.
-
-    Slow: mypy reads the packages that are used, too.
-    """
-    program = Path(sys.executable).parent / command[0]
-    done = subprocess.run(
-        [program, *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr

@@ -21,7 +21,7 @@ def writing(look):
     )
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("source", ["t", "SELECT * FROM t ORDER BY hash"])
 @pytest.mark.parametrize("place", ["disk", "url"])
 def test_the_folder_is_that_of_plain_workers(folders, many, cluster, source, place):

@@ -133,6 +133,7 @@ def test_a_scheduler_that_is_gone_for_a_while(cluster_of, workspace, many_rows, 
     assert look.contents("t") == look.contents("truth")
 
 
+@pytest.mark.slow
 def test_a_pause_while_the_cluster_is_away(cluster_of, workspace, many_rows, look):
     """A job whose cluster is gone pauses, durably, and goes on without one.
 

@@ -44,7 +44,7 @@ def test_the_document_is_valid_and_whole(server: JupyterServer):
 
 
 # Of each endpoint and phase; with 15 for all fourteen, some ten seconds.
-@pytest.mark.parametrize("examples", [4, slow(15)])
+@pytest.mark.parametrize("examples", [2, slow(15)])
 def test_the_document_is_kept_to_whatever_is_sent(
     server: JupyterServer, rows_file, numbers_table, tmp_path, examples
 ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from fix_databases import Look
 from fix_files import write_many
 from fix_jupyter import SLOW, JupyterServer
@@ -84,6 +85,7 @@ def test_a_stopped_server_pauses_its_jobs_and_the_next_one_goes_on(
     assert look.contents("many") == look.contents("reference")
 
 
+@pytest.mark.slow
 def test_the_password_is_in_no_answer_and_in_no_log(served, password_server: PrivateServer):
     """A URL with a password works from the configuration, and nothing ever repeats it."""
     url = password_server.url(password="hunter2xyz")

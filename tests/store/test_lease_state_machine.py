@@ -59,7 +59,7 @@ from taskwidgets.store.checkpoints import Checkpoint
 from taskwidgets.store.transitions import record_move
 from taskwidgets.store.translate import is_away
 
-EXAMPLES, STEPS = 15, 40
+EXAMPLES, STEPS = 10, 40
 THOROUGH = 30  # times as many examples
 
 VARIANTS = {

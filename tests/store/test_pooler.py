@@ -300,6 +300,7 @@ def test_the_settings_of_an_export_are_not_the_pools(pooled, pooler, look, tmp_p
     assert (tmp_path / "t.csv").read_bytes() == copied(look.url, "SELECT * FROM t")
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("way", [("pooled", "pooled"), ("pooled", "direct"), ("direct", "pooled")])
 def test_another_process_pauses_and_terminates(way, urls, owner, make_workspace, look):
     """Whichever of the two is behind the pooler: seen, paused, taken up, and terminated."""
@@ -495,6 +496,7 @@ def test_what_a_frozen_owner_holds_is_taken_from_it(
     assert look.one("SELECT count(*) FROM only_one") == 1
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("onlooker", ["pooled", "direct"])
 def test_a_frozen_owner_that_has_the_jobs_row_locked_is_ended(onlooker, urls, make_store, look):
     """Stopped between a checkpoint and its commit, it keeps no next owner from the claim."""

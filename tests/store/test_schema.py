@@ -126,7 +126,7 @@ def test_eight_processes_that_come_first_make_the_schema_once(empty_url, script)
     for one in scripts:
         out, err = one.end()
         assert (out, err) == ("done\n", "")
-    assert run_sql(empty_url, "SELECT version_num FROM taskwidgets.alembic_version") == [("0005",)]
+    assert run_sql(empty_url, "SELECT version_num FROM taskwidgets.alembic_version") == [("0006",)]
     assert len(run_sql(empty_url, "SELECT * FROM taskwidgets.transitions")) == len(TRANSITIONS)
 
 

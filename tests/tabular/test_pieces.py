@@ -90,6 +90,7 @@ GOOD = b"1,2,3\n"
 ROW = ["1", "2", "3"]
 
 
+@pytest.mark.sample(180)
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
 @pytest.mark.parametrize(
     ("record", "expected"),

@@ -87,7 +87,7 @@ def given_in(request, monkeypatch):
         monkeypatch.setattr(tables, "has_aside", lambda *_: True)
 
 
-@pytest.mark.sample(12)
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("kind", VALUES)
 def test_values_of_each_type_are_written_as_copy_writes_them(exports, look, types, kind, given_in):
     """For a table and for a query on it, the bytes are COPY's, whatever the type."""
@@ -380,7 +380,7 @@ OPTIONS = {
 }
 
 
-@pytest.mark.sample(9)
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("case", OPTIONS)
 def test_options_are_those_of_copy(exports, look, case, given_in):
     """Each option does what COPY's does, for a table and for a query."""

@@ -257,7 +257,7 @@ def lengthen(path):
         file.write(b"more")
 
 
-@pytest.mark.sample(5)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("process", ["same", "new"])
 @pytest.mark.parametrize("deed", [shorten, change, change_unseen, delete, lengthen])
 def test_a_partial_file_that_others_touched(

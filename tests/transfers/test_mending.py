@@ -25,7 +25,7 @@ def failed(workspace, many_rows):
     return job, path, number, good
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("where", ["here", "elsewhere"])
 @pytest.mark.parametrize(
     "mend",

@@ -269,7 +269,7 @@ PACKED = {
 
 
 # A plain file in another encoding is taken at its word where no rejects are kept.
-@pytest.mark.sample(6)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("kind", "mode"),
     [("latin-1", "reject")]

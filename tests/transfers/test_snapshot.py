@@ -92,7 +92,7 @@ def left(exports, halfway, table, another_workspace):
     return job.id
 
 
-@pytest.mark.sample(6)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("attack", CHANGED)
 def test_a_table_that_changed_is_not_exported_further(exports, look, left, attack):
     """With the snapshot lost and the table changed, the job stops and says what changed."""
@@ -111,7 +111,7 @@ def test_a_table_that_changed_is_not_exported_further(exports, look, left, attac
         assert exports.partials() == []
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("event", UNCHANGED)
 def test_a_table_that_did_not_change_is_exported_further(exports, look, left, event):
     """With the snapshot lost, what changes no row does not stop the job; the bytes are COPY's."""

@@ -134,6 +134,25 @@ def test_a_url_is_loaded_like_a_file(workspace, home, server, look, spooled):
     assert "already loaded" in again.remark
 
 
+def test_urls_that_are_shown_alike_are_two_jobs(workspace, home, server, look):
+    """What is masked counts all the same: the second file is loaded, not taken for the first."""
+    (server.folder / "x.csv").write_text("a\n1\n")
+    first = workspace.upload(server.url("x.csv?country_code=AAA"), "t")
+    assert first.wait().source == server.url("x.csv?country_code=***")
+    (server.folder / "x.csv").write_text("a\n2\n")
+    second = workspace.upload(server.url("x.csv?country_code=BBB"), "u")
+    assert second is not first
+    second.wait()
+    third = workspace.upload(server.url("x.csv?country_code=BBB"), "t", if_exists="replace")
+    third.wait()
+    assert (look.rows("t"), look.rows("u")) == ([(2,)], [(2,)])
+    fourth = workspace.upload(server.url("x.csv?country_code=AAA"), "t", if_exists="replace")
+    assert fourth is not third
+    stored = str(look("SELECT j::text FROM taskwidgets.jobs j"))
+    assert "AAA" not in stored
+    assert "BBB" not in stored
+
+
 def test_packed_text_and_tables_behind_a_url(workspace, home, server, look, spooled):
     """A .csv.gz, a Parquet file and JSON lines; a sheet of none of them."""
     (server.folder / "x.csv.gz").write_bytes(gzip.compress(b"a;b\n1;x\n2;y\n"))
