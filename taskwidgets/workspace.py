@@ -170,6 +170,7 @@ class Workspace:
             names=names,
             source_column=(SOURCE_COLUMN if source_column is True else source_column) or None,
             sheet=sheet,
+            source_hash=self._hash_of(given.secret_identity),
         )
         with self._database.begin() as connection:
             target = resolve_target(connection, table)
@@ -231,6 +232,7 @@ class Workspace:
             header=header,
             quote_all=quote_all,
             escape_formulas=escape_formulas,
+            path_hash=self._hash_of(given.secret_identity),
         )
 
         def make() -> JobRecord:
@@ -334,6 +336,9 @@ class Workspace:
         self._database.dispose()
 
     # ------------------------------------------------------------------ inside
+
+    def _hash_of(self, secret_identity: str | None) -> str | None:
+        return None if secret_identity is None else self._store.keyed_hash(secret_identity)
 
     def _run(
         self,

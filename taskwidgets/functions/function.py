@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from taskwidgets.errors import FunctionUnknown, OptionError
+from taskwidgets.functions.definition import code_hash, defined_in
 from taskwidgets.functions.values import json_text
 from taskwidgets.runtime.store import JobSpec
 
@@ -22,12 +23,15 @@ KIND = "function"
 class Plan:
     """What is recorded of a call: which function, and its arguments as JSON text.
 
-    Text, as jsonb would put a dictionary's keys into another order.
+    Text, as jsonb would put a dictionary's keys into another order. ``defined_in`` and ``code`` are
+    what `definition` says of the function.
     """
 
     function: str
     arguments: str
     has_on_terminate: bool
+    defined_in: str = ""
+    code: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary for the store."""
@@ -35,12 +39,27 @@ class Plan:
             "function": self.function,
             "arguments": self.arguments,
             "on_terminate": self.has_on_terminate,
+            "defined_in": self.defined_in,
+            "code": self.code,
         }
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> Plan:
         """The reverse of ``to_json``."""
-        return cls(stored["function"], stored["arguments"], stored["on_terminate"])
+        return cls(
+            stored["function"],
+            stored["arguments"],
+            stored["on_terminate"],
+            stored.get("defined_in", ""),
+            stored.get("code"),
+        )
+
+    def changed(self, function: Function) -> bool:
+        """Whether the function's code is another than the call's; False where nobody can tell."""
+        if self.code is None or function.code is None:
+            return False
+        then, now = self.code.split(":"), function.code.split(":")
+        return then[0] == now[0] and then[1] != now[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +67,7 @@ class Function:
     """``call(run, *arguments)``; ``signature`` is that of the arguments, without the run.
 
     ``name`` is ``module:qualified name``, by which another process finds it; ``title`` is shown.
+    ``defined_in`` and ``code`` are what `definition` says of it.
     """
 
     call: Callable[..., Any]
@@ -56,6 +76,8 @@ class Function:
     signature: inspect.Signature
     retries: int
     on_terminate: Callable[..., Any] | None
+    defined_in: str = ""
+    code: str | None = None
 
     @classmethod
     def of(
@@ -94,6 +116,8 @@ class Function:
             signature.replace(parameters=parameters[1:]),
             retries,
             on_terminate,
+            defined_in(call),
+            code_hash(call),
         )
 
     def spec(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> JobSpec:
@@ -105,7 +129,7 @@ class Function:
         bound.apply_defaults()
         texts = {name: json_text(value, name) for name, value in bound.arguments.items()}
         values = {name: json.loads(text) for name, text in texts.items()}
-        meant = json.dumps([self.name, values], sort_keys=True)
+        meant = json.dumps([self.name, self.defined_in, values], sort_keys=True)
         return JobSpec(
             key=hashlib.sha256(f"{KIND} {meant}".encode()).hexdigest(),
             kind=KIND,
@@ -113,7 +137,13 @@ class Function:
             source=self.name,
             target="",
             options=values,
-            plan=Plan(self.name, json.dumps(values), self.on_terminate is not None).to_json(),
+            plan=Plan(
+                self.name,
+                json.dumps(values),
+                self.on_terminate is not None,
+                self.defined_in,
+                self.code,
+            ).to_json(),
             unit="items",
         )
 

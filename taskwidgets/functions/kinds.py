@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from taskwidgets.functions.function import KIND, Plan
+from taskwidgets.functions.function import KIND, Plan, known
 from taskwidgets.functions.work import FunctionWork
 from taskwidgets.runtime.run import Work
 from taskwidgets.runtime.store import JobRecord
@@ -18,7 +18,12 @@ class _Function:
         return FunctionWork(store, Plan.from_json(record.spec.plan), record.id)
 
     def standing(self, store: PostgresJobStore, record: JobRecord) -> str | None:
-        return f"already done: job {record.id}"
+        done = f"already done: job {record.id}"
+        plan = Plan.from_json(record.spec.plan)
+        function = known(plan.function)
+        if function is not None and plan.changed(function):
+            return f"{done}. The function has changed since; {function.title}.again(...) runs it"
+        return done
 
 
 KINDS = {KIND: _Function()}

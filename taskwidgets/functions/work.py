@@ -8,6 +8,7 @@ import inspect
 import json
 from collections.abc import Callable
 from concurrent.futures import wait
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskwidgets.cluster import Cluster
@@ -62,6 +63,7 @@ class FunctionWork:
         self._store = store
         self._plan = plan
         self._job_id = job_id
+        self._notice = ""  # what is to be known of the function that a run calls
         self._told = False  # the last call was told to stop: what it raised then is not retried
 
     def check(self) -> None:
@@ -75,6 +77,7 @@ class FunctionWork:
         hands = Hands(f"job {self._job_id} checkpoints")
         try:
             ledger.load()
+            self._notice = self._look_at_definition(run, function)
             result = self._attempts(run, function, ledger, hands)
         finally:
             hands.close()
@@ -108,6 +111,25 @@ class FunctionWork:
 
         self._store.database.patiently(act, run.say)
 
+    def _look_at_definition(self, run: Run, function: Function) -> str:
+        """What to say of a function whose code, or whose notebook, is not the one it was."""
+        if self._plan.changed(function):
+            notice = f"{function.title} has changed since job {run.job_id} began: the new code runs"
+            run.note("code", notice)
+            return notice
+        if not self._plan.defined_in:
+            return ""
+        for job_id, plan in self._store.unfinished_twins(run.job_id):
+            place = Plan.from_json(plan).defined_in
+            if place and not Path(place).exists():
+                notice = (
+                    f"job {job_id} is the same call of {place}, which is gone, and is unfinished: "
+                    f"tw.resume({job_id}) goes on with it"
+                )
+                run.note("code", notice)
+                return notice
+        return ""
+
     # ------------------------------------------------------------------ attempts
 
     def _attempts(self, run: Run, function: Function, ledger: Ledger, hands: Hands) -> Any:
@@ -138,7 +160,7 @@ class FunctionWork:
             run.say(text)
 
         def attempt() -> Any:
-            run.say("")
+            run.say(self._notice)
             return self._call(run, function, function.call, ledger, hands)
 
         return tenacity.Retrying(

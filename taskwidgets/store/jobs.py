@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import logging
 import uuid
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from taskwidgets.errors import (
 from taskwidgets.runtime.control import Control
 from taskwidgets.runtime.progress import Progress
 from taskwidgets.runtime.receipt import Receipt
-from taskwidgets.runtime.states import State
+from taskwidgets.runtime.states import FINAL, State
 from taskwidgets.runtime.store import Claim, JobRecord, JobSpec, Owner
 from taskwidgets.store import rejects, requests
 from taskwidgets.store.claims import Claims
@@ -29,7 +30,7 @@ from taskwidgets.store.keeper import Keeper
 from taskwidgets.store.listener import Listener
 from taskwidgets.store.records import as_record, event_table, records, selection
 from taskwidgets.store.requests import Request
-from taskwidgets.store.schema import jobs
+from taskwidgets.store.schema import jobs, settings
 from taskwidgets.store.transitions import record_event, record_move
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class PostgresJobStore:
         self._me = Owner.this_process(database.session)
         self._keeper = Keeper(database, self._me.session)
         self._claims = Claims(database, self._keeper, self._me, self.record)
+        self._identity_key: bytes | None = None
         self._listener = Listener(database, self._keeper.held, records)
 
     # ------------------------------------------------------------------ reading
@@ -66,6 +68,38 @@ class PostgresJobStore:
         with self.database.begin() as connection:
             row = connection.execute(statement).one_or_none()
         return None if row is None else as_record(row)
+
+    def unfinished_twins(self, job_id: int) -> list[tuple[int, dict[str, Any]]]:
+        """The numbers and plans of unfinished jobs with this one's kind, source and options.
+
+        They are other jobs by their key, such as calls of two notebooks.
+        """
+        own = jobs.alias()
+        statement = (
+            select(jobs.c.id, jobs.c.plan)
+            .join(
+                own,
+                (jobs.c.kind == own.c.kind)
+                & (jobs.c.source == own.c.source)
+                & (jobs.c.options == own.c.options),
+            )
+            .where(own.c.id == job_id, jobs.c.id != job_id, jobs.c.state.not_in(sorted(FINAL)))
+            .order_by(jobs.c.id.desc())
+        )
+        with self.database.begin() as connection:
+            return [(row.id, row.plan) for row in connection.execute(statement)]
+
+    def keyed_hash(self, meant: str) -> str:
+        """A hash of a text that may hold secrets, equal in every process on this database.
+
+        HMAC-SHA-256 in hexadecimal. The key is in the database, so that a hash that is seen
+        elsewhere cannot be compared with guesses.
+        """
+        if self._identity_key is None:
+            statement = select(settings.c.value).where(settings.c.name == "identity_key")
+            with self.database.begin() as connection:
+                self._identity_key = str(connection.scalars(statement).one()).encode()
+        return hmac.digest(self._identity_key, meant.encode(), "sha256").hex()
 
     def events(self, job_id: int) -> pd.DataFrame:
         """The job's events, oldest first, one row each."""

@@ -34,6 +34,7 @@ __all__ = [
     "rejects",
     "requests",
     "run_states",
+    "settings",
     "transitions",
 ]
 
@@ -176,4 +177,13 @@ run_states = Table(
     Column("state", JSONB, nullable=False),
     Column("progress", JSONB, nullable=False),
     Column("at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+)
+
+# Of the schema itself. identity_key: the key of the hashes that identify URLs, see
+# PostgresJobStore.keyed_hash.
+settings = Table(
+    "settings",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
 )

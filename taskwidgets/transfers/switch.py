@@ -76,12 +76,14 @@ class Switch:
                     tables.create_like(connection, plan.target, self._staging)
                 arrived = tables.append(connection, self._staging, plan.target, plan.staged_columns)
                 if arrived != receipt.rows_loaded:
+                    self._check_staging(connection)
                     raise TargetError(
                         f'of {receipt.rows_loaded:,} rows, {arrived:,} arrived in "{plan.target}": '
                         "a trigger or a rule of the table holds rows back. Nothing was appended"
                     )
                 tables.drop(connection, self._staging)
             else:
+                self._check_staging(connection)
                 self._rename(connection)
             landed = asdict(tables.landing(connection, plan.target))
             claim = self._run.claim
@@ -93,6 +95,21 @@ class Switch:
             reach("at the final switch")
         reach("after the final switch")
         self.done = True
+
+    def _check_staging(self, connection: Connection) -> None:
+        """Compare the staging table itself with the ledger; from here on, nobody changes it.
+
+        The ledger says what was loaded, not what others did to the rows after that.
+        """
+        tables.lock_out_others(connection, self._staging)
+        staged, loaded = tables.count_rows(connection, self._staging), self.receipt.rows_loaded
+        if staged != loaded:
+            raise TargetError(
+                f'the staging table "{self._staging}" has a row count of {staged:,}, but by its '
+                f"checkpoints this job loaded {loaded:,}: another session changed one or the "
+                f'other. Nothing was put into "{self._plan.target}". Start over with again=True, '
+                "or terminate the job"
+            )
 
     def _rename(self, connection: Connection) -> None:
         plan = self._plan

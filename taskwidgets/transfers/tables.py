@@ -34,6 +34,7 @@ __all__ = [
     "has_aside",
     "landing",
     "locate",
+    "lock_out_others",
     "name_source",
     "put_in_place",
     "spoken",
@@ -379,6 +380,11 @@ def count_rows(connection: Connection, name: TableName) -> int:
         return int(cursor.fetchall()[0][0])
     finally:
         cursor.close()
+
+
+def lock_out_others(connection: Connection, name: TableName) -> None:
+    """Keep every other session away from a table of ours, until the transaction ends."""
+    execute(connection, sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(name.identifier))
 
 
 def has_aside(connection: Connection, name: TableName) -> bool:

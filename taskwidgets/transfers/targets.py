@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from taskwidgets.engine.url_identity import url_identity
 from taskwidgets.errors import OptionError
 from taskwidgets.transfers.disk_folder import DiskFolder
 from taskwidgets.transfers.origins.extras import check_extra, extra
@@ -26,12 +27,14 @@ READ_ONLY = frozenset({"http", "https", "data"})  # protocols
 class Target:
     """What is to be made: ``path`` as the options have it, and the ``format`` of a folder's parts.
 
-    ``material``: the place at a URL, with the secrets that no store may have.
+    ``material``: the place at a URL, with the secrets that no store may have. ``secret_identity``:
+    which place that is, a text that may hold secrets; ``path`` then is its display form.
     """
 
     path: str
     format: str | None
     material: UrlPlace | None = None
+    secret_identity: str | None = None
 
     def check_shared(self) -> None:
         """OptionError unless workers of a cluster may write there, each a file of its own."""
@@ -91,4 +94,5 @@ def _at_url(url: str, format: str | None, options: Mapping[str, object] | None) 
             check_extra(package, what)
     if protocol not in extra("fsspec", what).available_protocols():
         raise OptionError(f"{shown}: fsspec knows no protocol {protocol!r}")
-    return Target(shown, format or "csv", UrlPlace(url, dict(options or {})))
+    place = UrlPlace(url, dict(options or {}))
+    return Target(shown, format or "csv", place, url_identity(url, place.options))

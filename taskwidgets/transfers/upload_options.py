@@ -36,6 +36,7 @@ class UploadOptions:
     source_column: str | None = None  # a column that says where each row comes from
     sheet: str | int | None = None
     names: str | None = None  # the rule by which columns are renamed
+    source_hash: str | None = None  # of the whole URL, where ``source`` is its display form
 
     def __post_init__(self) -> None:
         if self.if_exists not in ("fail", "replace", "append"):
@@ -72,7 +73,7 @@ class UploadOptions:
     def key(self, target: TableName) -> str:
         """What says that two calls mean the same job: source, target and options."""
         meant = {**asdict(self), "table": [target.schema, target.table], "kind": KIND}
-        for name in ("names", "source_column", "sheet"):
+        for name in ("names", "source_column", "sheet", "source_hash"):
             if meant[name] is None:  # as it was before there were these options
                 del meant[name]
         return hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()

@@ -49,12 +49,14 @@ class Origin:
 class Given:
     """What a call gave as its source.
 
-    ``identity`` is what the job's key is made of; ``origin`` is None for one local file of
-    delimited text. ``short`` stands in the job's name. ``material`` is what cannot be written
-    down, such as a data frame, or must not be, such as a password.
+    ``identity`` is what the job's key is made of; where it is a display form only, as of a URL,
+    ``secret_identity`` is too: a text that may hold secrets, of which a hash is stored. ``origin``
+    is None for one local file of delimited text. ``short`` stands in the job's name. ``material``
+    is what cannot be written down, such as a data frame, or must not be, such as a password.
     """
 
     identity: str
     origin: Origin | None = None
     short: str = ""
     material: Any = None
+    secret_identity: str | None = None

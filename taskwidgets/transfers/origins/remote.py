@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from taskwidgets.engine.url_identity import url_identity
 from taskwidgets.errors import OptionError, SourceError
 from taskwidgets.runtime.control import Wish
 from taskwidgets.runtime.failpoints import reach
@@ -84,6 +85,7 @@ def given_url(url: str, options: Mapping[str, object] | None) -> Given:
         ),
         short=name,
         material=address if secret else None,
+        secret_identity=url_identity(url, address.options),
     )
 
 
