@@ -40,6 +40,8 @@ def defined_in(call: Callable[..., Any]) -> str:
         file = Path(inspect.getfile(call)).absolute()
     except (TypeError, OSError):
         return ""
+    if not file.is_file():  # compiled from a text, as by exec()
+        return ""
     installed = {sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib")}
     return "" if any(file.is_relative_to(folder) for folder in installed if folder) else str(file)
 
