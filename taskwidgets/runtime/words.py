@@ -14,6 +14,7 @@ __all__ = [
     "amount",
     "bytes_text",
     "count",
+    "counted",
     "duration",
     "percentage",
     "speed",
@@ -41,6 +42,11 @@ class Described(Protocol):
 def count(number: int) -> str:
     """2171905 -> "2,171,905"."""
     return f"{number:,}"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: "1 row", "2,000 rows"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def bytes_text(number: float) -> str:

@@ -37,11 +37,16 @@ class Fingerprint:
 
     ``size`` is in bytes, ``mtime_ns`` in nanoseconds since 1970 (UTC), ``sample`` the SHA-256 in
     hexadecimal over the first 4 KiB, up to 16 blocks of 4 KiB spread evenly, and the last 4 KiB.
+    ``ctime_ns`` is the time of the last change of the inode, which programs cannot set: a file
+    that is rewritten in place and gets its old ``mtime`` back (``rsync --inplace -t``) has another.
+    Both are None in fingerprints that earlier releases have stored.
     """
 
     size: int
     mtime_ns: int
     sample: str
+    ctime_ns: int | None = None
+    inode: int | None = None
 
     @classmethod
     def of(cls, path: str | Path) -> Fingerprint:
@@ -56,9 +61,25 @@ class Fingerprint:
                     digest.update(file.read(_SAMPLE_BYTES))
         except OSError as error:
             raise _unreadable(path, error) from error
-        return cls(facts.st_size, facts.st_mtime_ns, digest.hexdigest())
+        return cls(
+            facts.st_size,
+            facts.st_mtime_ns,
+            digest.hexdigest(),
+            facts.st_ctime_ns,
+            facts.st_ino,
+        )
 
-    def to_json(self) -> dict[str, int | str]:
+    def is_touched(self, facts: os.stat_result) -> bool:
+        """Whether a file of the same size and mtime was changed or replaced all the same.
+
+        Only its bytes can tell: a new mode, or a copy with the old times, looks like that, too.
+        """
+        return (self.ctime_ns, self.inode) not in (
+            (None, None),
+            (facts.st_ctime_ns, facts.st_ino),
+        )
+
+    def to_json(self) -> dict[str, int | str | None]:
         """A plain dict for a checkpoint."""
         return asdict(self)
 
@@ -67,7 +88,14 @@ class Fingerprint:
         """The fingerprint that `to_json` wrote; ValueError when it is not one."""
         match data:
             case {"size": int(size), "mtime_ns": int(mtime_ns), "sample": str(sample)}:
-                return cls(size, mtime_ns, sample)
+                ctime_ns, inode = data.get("ctime_ns"), data.get("inode")
+                return cls(
+                    size,
+                    mtime_ns,
+                    sample,
+                    ctime_ns if isinstance(ctime_ns, int) else None,
+                    inode if isinstance(inode, int) else None,
+                )
         raise ValueError(f"not a fingerprint: {dict(data)!r}")
 
 
@@ -75,7 +103,7 @@ def describe_change(then: Fingerprint, now: Fingerprint) -> str | None:
     """What changed between two fingerprints of one file, in plain words; None: nothing did.
 
     A time of modification that differs is a change even where size and sample are equal, as
-    bytes outside the sample may have been edited.
+    bytes outside the sample may have been edited; so is another inode, or one that was changed.
     """
     changes = []
     if now.size != then.size:
@@ -89,6 +117,9 @@ def describe_change(then: Fingerprint, now: Fingerprint) -> str | None:
         changes.append(f"modified {after} UTC instead of {before} UTC")
     if now.sample != then.sample and now.size == then.size:
         changes.append("with other contents")
+    known = None not in (then.ctime_ns, now.ctime_ns)
+    if not changes and known and (then.ctime_ns, then.inode) != (now.ctime_ns, now.inode):
+        changes.append("changed or replaced since, with the same size and time of modification")
     return ", ".join(changes) or None
 
 

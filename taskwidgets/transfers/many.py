@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from taskwidgets.errors import SourceChanged, SourceError
+from taskwidgets.errors import SourceError
 from taskwidgets.runtime.run import Run
+from taskwidgets.runtime.words import counted
 from taskwidgets.store.jobs import PostgresJobStore
 from taskwidgets.tabular import ranges
 from taskwidgets.tabular.pieces import Cutter
 from taskwidgets.tabular.segments import SegmentReader
-from taskwidgets.tabular.source import check_readable
 from taskwidgets.tabular.stream import Stream, open_stream
 from taskwidgets.transfers.common import Common, Hand
 from taskwidgets.transfers.digest import FileDigest, JoinedFiles
@@ -106,7 +106,7 @@ class ManyUpload(Upload):
             rows[entry.start // PART_BYTES] += entry.rows
             rejected[entry.start // PART_BYTES] += entry.rejected
         notes = [
-            f"{part.name}: {_rows(rows[number])}"
+            f"{part.name}: {counted(rows[number], 'row')}"
             + (f", {rejected[number]:,} rejected" if rejected[number] else "")
             for number, part in enumerate(plan.parts[:MOST_NOTES])
         ]
@@ -124,26 +124,10 @@ class ManyUpload(Upload):
             )
         return replace(plan, notes=(*plan.notes, *notes))
 
-    @staticmethod
-    def _check_unchanged(plan: UploadPlan) -> None:
-        for part in plan.parts:
-            facts = check_readable(part.path).stat()
-            then = part.fingerprint
-            if (facts.st_size, facts.st_mtime_ns) != (then.size, then.mtime_ns):
-                raise SourceChanged(
-                    f"{part.path} was changed while it was loaded; nothing was put into "
-                    f'"{plan.target}". Start over with again=True when the file is complete',
-                    path=part.path,
-                )
-
 
 def sizes(plan: UploadPlan) -> list[tuple[Path, int]]:
     """The files of a plan, and how many bytes each has."""
     return [(part.path, part.fingerprint.size) for part in plan.parts]
-
-
-def _rows(number: int) -> str:
-    return "1 row" if number == 1 else f"{number:,} rows"
 
 
 @dataclass

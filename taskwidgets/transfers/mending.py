@@ -11,9 +11,9 @@ added or took.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
 
 from zlib_ng import zlib_ng
 
@@ -23,15 +23,17 @@ from taskwidgets.runtime.states import State
 from taskwidgets.store import checkpoints
 from taskwidgets.store.checkpoints import Checkpoint
 from taskwidgets.store.jobs import PostgresJobStore
+from taskwidgets.tabular.description import Description
 from taskwidgets.tabular.header import read_layout
 from taskwidgets.tabular.identifiers import snake_names
 from taskwidgets.tabular.lenient import read_lenient_layout
 from taskwidgets.tabular.lines import line_at
 from taskwidgets.tabular.source import Fingerprint, check_readable, describe_change
-from taskwidgets.tabular.stream import open_stream
+from taskwidgets.tabular.stream import Stream, open_stream
+from taskwidgets.transfers.digest import joined_sha256
 from taskwidgets.transfers.upload_plan import PART_BYTES, UploadPlan
 
-__all__ = ["check_parts", "check_source"]
+__all__ = ["check_parts", "check_source", "check_unchanged"]
 
 BLOCK = 1 << 20  # bytes
 
@@ -70,12 +72,7 @@ def check_parts(store: PostgresJobStore, run: Run, plan: UploadPlan) -> UploadPl
     for number, change in changes.items():
         part = plan.of_part(number)
         base, end = part.base, part.base + PART_BYTES
-        own = [
-            replace(entry, start=entry.start - base, stop=entry.stop - base)
-            for entry in ledger
-            if base <= entry.start < end
-        ]
-        settled, shifted_from = _settled(run, part, change, own)
+        settled, shifted_from = _settled(run, part, change, _of_part(ledger, part))
         parts[number] = replace(
             parts[number], fingerprint=settled.fingerprint, data_stop=settled.data_stop
         )
@@ -89,6 +86,58 @@ def check_parts(store: PostgresJobStore, run: Run, plan: UploadPlan) -> UploadPl
     for number, change in changes.items():
         run.note("source", f"{plan.parts[number].name} was written anew: it is {change}")
     return together
+
+
+def check_unchanged(store: PostgresJobStore, run: Run, plan: UploadPlan, sha256: str) -> None:
+    """SourceChanged unless the source still has the bytes that were loaded.
+
+    ``sha256`` is that of the bytes as the digest read them. Where no size and no time of
+    modification is another, but an inode was changed, everything is read once more: it must have
+    this hash, and each checkpoint's bytes their CRC-32, as the digest may have read a part later
+    than the rows were loaded from it.
+    """
+    touched: UploadPlan | None = None
+    for part in _parts(plan):
+        facts = check_readable(part.path).stat()
+        then = part.fingerprint
+        if (facts.st_size, facts.st_mtime_ns) != (then.size, then.mtime_ns):
+            raise _changed_while_loaded(part)
+        if then.is_touched(facts):
+            touched = part
+    if touched is None:
+        return
+    with store.in_transaction() as connection:
+        ledger = checkpoints.committed(connection, run.job_id)
+    for part in _parts(plan):
+        if not _has_loaded(part, _of_part(ledger, part)):
+            raise _changed_while_loaded(part)
+    if joined_sha256([(part.path, part.size) for part in _parts(plan)]) != sha256:
+        raise _changed_while_loaded(touched)
+
+
+def _parts(plan: UploadPlan) -> Iterator[UploadPlan]:
+    """The plan of each file."""
+    if not plan.parts:
+        yield plan
+    for number in range(len(plan.parts)):
+        yield plan.of_part(number)
+
+
+def _of_part(ledger: list[Checkpoint], part: UploadPlan) -> list[Checkpoint]:
+    """The checkpoints of one of several files, with positions in that file."""
+    return [
+        replace(entry, start=entry.start - part.base, stop=entry.stop - part.base)
+        for entry in ledger
+        if part.base <= entry.start < part.base + PART_BYTES
+    ]
+
+
+def _changed_while_loaded(plan: UploadPlan) -> SourceChanged:
+    return SourceChanged(
+        f"{plan.path} was changed while it was loaded; nothing of it was put into "
+        f'"{plan.target}". Start over with again=True when the file is complete',
+        path=plan.path,
+    )
 
 
 def _change(plan: UploadPlan) -> str | None:
@@ -113,7 +162,7 @@ def _settled(
             f"{path} was mended in its header too; start over with again=True", path=path, line=1
         )
     by = now.size - plan.size
-    shifted_from = _find(path, ledger, by)
+    shifted_from = _find(plan, ledger, by)
     return plan.with_source(now), shifted_from if by else None
 
 
@@ -131,18 +180,27 @@ def _beginning(path: Path, plan: UploadPlan) -> tuple[tuple[str, ...], int]:
 def _written_anew(plan: UploadPlan, now: Fingerprint, ledger: list[Checkpoint]) -> bool:
     """Whether only the time of modification is another, as far as anything loaded depends on it."""
     then = plan.fingerprint
-    if (now.size, now.sample) != (then.size, then.sample):
-        return False
-    with plan.path.open("rb") as file:
+    return (now.size, now.sample) == (then.size, then.sample) and _has_loaded(plan, ledger)
+
+
+def _has_loaded(plan: UploadPlan, ledger: list[Checkpoint]) -> bool:
+    """Whether the file has, at their places, the bytes that each checkpoint speaks of."""
+    with _opened(plan) as stream:
         return all(
-            _crc32(file, entry.start, entry.stop - entry.start) == entry.crc32 for entry in ledger
+            _crc32(stream, entry.start, entry.stop - entry.start) == entry.crc32 for entry in ledger
         )
 
 
-def _find(path: Path, ledger: list[Checkpoint], by: int) -> int | None:
+def _opened(plan: UploadPlan) -> Stream:
+    """The file, with positions as the checkpoints have them: unpacked, if it is packed."""
+    return open_stream(plan.path, plan.description or Description())
+
+
+def _find(plan: UploadPlan, ledger: list[Checkpoint], by: int) -> int | None:
     """From which of its old bytes on the loaded part stands ``by`` bytes further; None: nowhere."""
     shifted_from: int | None = None
-    with path.open("rb") as file:
+    path = plan.path
+    with _opened(plan) as file:
         for entry in ledger:
             length = entry.stop - entry.start
             if shifted_from is None and _crc32(file, entry.start, length) == entry.crc32:
@@ -160,15 +218,14 @@ def _find(path: Path, ledger: list[Checkpoint], by: int) -> int | None:
     return shifted_from
 
 
-def _crc32(file: BinaryIO, start: int, length: int) -> int | None:
+def _crc32(stream: Stream, start: int, length: int) -> int | None:
     if start < 0:
         return None
-    file.seek(start)
-    crc = 0
-    while length:
-        block = file.read(min(BLOCK, length))
-        if not block:
+    crc, end = 0, start + length
+    for position in range(start, end, BLOCK):
+        wanted = min(BLOCK, end - position)
+        block = stream.read_at(position, wanted)
+        if len(block) < wanted:
             return None
         crc = zlib_ng.crc32(block, crc)
-        length -= len(block)
     return crc

@@ -13,6 +13,7 @@ from taskwidgets.runtime.failpoints import reach
 from taskwidgets.runtime.receipt import Receipt
 from taskwidgets.runtime.run import Run
 from taskwidgets.runtime.states import State
+from taskwidgets.runtime.words import counted
 from taskwidgets.store import checkpoints
 from taskwidgets.store.jobs import PostgresJobStore
 from taskwidgets.transfers import tables
@@ -105,7 +106,7 @@ class Switch:
         staged, loaded = tables.count_rows(connection, self._staging), self.receipt.rows_loaded
         if staged != loaded:
             raise TargetError(
-                f'the staging table "{self._staging}" has a row count of {staged:,}, but by its '
+                f'the staging table "{self._staging}" has {counted(staged, "row")}, but by its '
                 f"checkpoints this job loaded {loaded:,}: another session changed one or the "
                 f'other. Nothing was put into "{self._plan.target}". Start over with again=True, '
                 "or terminate the job"

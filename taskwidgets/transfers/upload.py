@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from taskwidgets.cluster import Cluster
-from taskwidgets.errors import SourceChanged, SourceError
+from taskwidgets.errors import SourceError
 from taskwidgets.runtime.control import Stopped
 from taskwidgets.runtime.failpoints import reach
 from taskwidgets.runtime.receipt import Receipt
@@ -16,7 +16,6 @@ from taskwidgets.store.jobs import PostgresJobStore
 from taskwidgets.tabular import ranges
 from taskwidgets.tabular.pieces import Cutter
 from taskwidgets.tabular.segments import SegmentReader
-from taskwidgets.tabular.source import check_readable
 from taskwidgets.tabular.stream import open_stream
 from taskwidgets.transfers import tables
 from taskwidgets.transfers.common import Common
@@ -24,7 +23,7 @@ from taskwidgets.transfers.crew import Crew, Session, lease_connections
 from taskwidgets.transfers.digest import FileDigest
 from taskwidgets.transfers.lanes import Lanes, most_lanes, threads_of
 from taskwidgets.transfers.lenient_batches import LenientSegments, check_share
-from taskwidgets.transfers.mending import check_source
+from taskwidgets.transfers.mending import check_source, check_unchanged
 from taskwidgets.transfers.names import staging_name
 from taskwidgets.transfers.replay import replay
 from taskwidgets.transfers.segment_batches import StrictSegments
@@ -87,7 +86,7 @@ class Upload:
         self._settle_source(run)
         while True:
             sha256 = self._load(run, workers)
-            self._check_unchanged(self._plan)
+            check_unchanged(self._store, run, self._plan, sha256)
             switch = Switch(run, self._store, self._told(run), self._staging, sha256)
             try:
                 self._crew(run, switch, 1).work()
@@ -236,16 +235,6 @@ class Upload:
     def _told(self, run: Run) -> UploadPlan:
         """The plan, with all that its receipt is to say."""
         return self._plan
-
-    @staticmethod
-    def _check_unchanged(plan: UploadPlan) -> None:
-        facts = check_readable(plan.path).stat()
-        if (facts.st_size, facts.st_mtime_ns) != (plan.size, plan.fingerprint.mtime_ns):
-            raise SourceChanged(
-                f"{plan.path} was changed while it was loaded; nothing of it was put into "
-                f'"{plan.target}". Start over with again=True when the file is complete',
-                path=plan.path,
-            )
 
 
 def undo(store: PostgresJobStore, run: Run) -> None:
