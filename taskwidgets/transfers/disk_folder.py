@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from taskwidgets.engine.private_files import own_folder, publish_mode
 from taskwidgets.errors import SourceChanged, TargetError, TargetExists
 from taskwidgets.runtime.failpoints import reach
 from taskwidgets.transfers.folders import check_parts, exists_already
@@ -68,7 +69,7 @@ class DiskFolder:
             check_parts(str(self._partial), parts, _sizes(self._partial))
             return
         try:
-            self._partial.mkdir(exist_ok=True)
+            own_folder(self._partial)
             sync_folder(self._partial.parent)
         except FileNotFoundError as error:
             raise TargetError(f"the folder {self._path.parent} is not there any more") from error
@@ -96,6 +97,7 @@ class DiskFolder:
         except OSError as error:
             raise disk_error(self._partial, error) from error
         try:
+            publish_mode(self._partial, self._path if self._replace else None)
             # Where only this one's name is missing, the older one has given up its own already.
             if self._path.exists() or self._path.is_symlink():
                 self._check_free()

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from taskwidgets.errors import DatabaseError, OptionError, TargetError
+from taskwidgets.runtime.control import Stopped
 from taskwidgets.runtime.failpoints import reach
 from taskwidgets.runtime.receipt import Receipt
 from taskwidgets.runtime.run import Run
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Exporting"]
 
+FAILED_HOLD = 60.0  # seconds for which a failed export keeps its snapshot, for a resume
 ASIDE = 2  # connections besides the readers': the snapshot's, and that which counts the rows
 
 
@@ -52,6 +55,8 @@ class Exporting(ABC):
         self._granted = workers  # readers that the budget of connections has room for
         self._at_once, self._may_count = workers, True
         self._lease: Lease | None = None  # that of the snapshot while the job is paused
+        self._release_lock = threading.Lock()
+        self._release_timer: threading.Timer | None = None
 
     @property
     def _plan(self) -> DownloadPlan:
@@ -91,6 +96,8 @@ class Exporting(ABC):
 
     def run(self, run: Run) -> Receipt:
         """Write what the ledger does not have yet, then publish."""
+        with self._release_lock:
+            self._release_timer = None
         lease = lease_connections(
             self._store.database, run, ASIDE + 1, ASIDE + self._most(run)
         )  # the snapshot's own among them, so that what rests may be had by others meanwhile
@@ -101,8 +108,33 @@ class Exporting(ABC):
         try:
             self._granted = lease.size - ASIDE
             return self._write_and_publish(run)
+        except Stopped:
+            raise
+        except BaseException:
+            if self._plan.published is None:
+                self._release_later()
+            else:  # all is written: a resume only publishes it
+                self._snapshot.let_go()
+            raise
         finally:
             self._snapshot.rest(lease)
+
+    def _release_later(self) -> None:
+        """Of a failed job, end the snapshot in a while: it locks the table and holds back VACUUM.
+
+        A paused job keeps its own: there, somebody has said that it goes on.
+        """
+
+        def release() -> None:
+            with self._release_lock:
+                if self._release_timer is timer:  # else it was resumed
+                    self.rest()
+
+        timer = threading.Timer(FAILED_HOLD, release)
+        timer.daemon = True
+        with self._release_lock:
+            self._release_timer = timer
+        timer.start()
 
     def _most(self, run: Run) -> int:
         """How many readers there may be at once."""

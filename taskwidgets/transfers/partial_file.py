@@ -17,6 +17,7 @@ from pathlib import Path
 
 from zlib_ng import zlib_ng
 
+from taskwidgets.engine.private_files import new_file, open_own, publish_mode
 from taskwidgets.errors import SourceChanged, TargetError, TargetExists
 from taskwidgets.runtime.failpoints import reach
 from taskwidgets.transfers.digest import FileDigest
@@ -150,9 +151,8 @@ class OrderedFile:
         self._stopped = stopped
         self._changed = threading.Condition()
         try:
-            # A file that was begun and is gone is not made anew. New ones: less the umask.
-            flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if size == 0 else 0)
-            self._file = os.open(path, flags, 0o666)
+            # A file that was begun and is gone is not made anew.
+            self._file = new_file(path) if size == 0 else open_own(path)
         except FileNotFoundError as error:
             if size == 0:
                 raise TargetError(f"the folder {path.parent} is not there any more") from error
@@ -194,7 +194,7 @@ class OrderedFile:
         into this file. So what counts is copied into a new one, which takes over the name.
         """
         copy = copy_path(self._path)
-        file = os.open(copy, os.O_RDWR | os.O_CLOEXEC | os.O_CREAT | os.O_TRUNC, 0o666)
+        file = new_file(copy)
         try:
             os.lseek(self._file, 0, os.SEEK_SET)
             left = size
@@ -334,6 +334,11 @@ class OrderedFile:
                 f"the disk is full: {self._path.parent} has no room for more than {size:,} bytes "
                 "of the export. Make room and resume; what is written stays"
             )
+        if error.errno in (errno.ELOOP, errno.EPERM):
+            return TargetError(
+                f"{self._path} is not the file that this job made: it is a link, or of another "
+                "user. Remove it, and start over with again=True"
+            )
         if error.errno == errno.EFBIG:
             return TargetError(
                 f"{self._path} may not have more than {size:,} bytes: a limit of this process or "
@@ -348,6 +353,7 @@ def publish(partial: Path, path: Path, *, replace: bool) -> None:
     The file that is replaced stays under ``older_path(partial)``, where the file system has links.
     """
     try:
+        publish_mode(partial, path if replace else None)
         if replace:
             _keep(path, older_path(partial))
             partial.rename(path)

@@ -11,6 +11,7 @@ from fix_servers import children, wait_until
 
 from taskwidgets import JobFailed, JobTerminated
 from taskwidgets.errors import TargetError, TargetExists
+from taskwidgets.transfers import exporting
 
 SLOW = 5e5  # bytes per second: the usual table then takes many seconds
 
@@ -321,3 +322,87 @@ def test_two_exports_of_one_table_go_side_by_side(exports, look, many):
         job.wait(60)
         assert (exports.folder / f"{number}.csv").read_bytes() == expected
     nothing_left(exports, look)
+
+
+def in_transaction(look):
+    """How many sessions besides this one have a transaction open."""
+    return look.one(
+        "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'"
+        " AND datname = current_database()"
+    )
+
+
+def test_a_failed_export_whose_file_is_whole_holds_nothing(exports, look, start):
+    """It failed when it was to be published: a resume needs no snapshot, so there is none."""
+    job = start()
+    target = exports.folder / "out.csv"
+    target.unlink()
+    target.mkdir()
+    job.max_rate = None
+    with pytest.raises(JobFailed, match="cannot be named"):
+        job.wait(60)
+    job.join(60)
+    assert in_transaction(look) == 0
+    target.rmdir()
+    job.resume()
+    assert job.wait(60).rows_loaded > 0
+    assert target.read_bytes() == copied(look.url, "SELECT * FROM t")
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_failed_export_lets_its_snapshot_go_in_a_while(
+    exports, look, many, small_disk, monkeypatch, resumed
+):
+    """Its transaction ends, unless the job is resumed before; it can be resumed afterwards, too."""
+    monkeypatch.setattr(exporting, "FAILED_HOLD", 60.0 if resumed else 0.3)
+    many()
+    exports.folder = small_disk.folder
+    job = exports.start("t", workers=2)
+    with pytest.raises(JobFailed):
+        job.wait(60)
+    if not resumed:
+        wait_until(lambda: in_transaction(look) == 0)
+    else:
+        assert in_transaction(look) == 1
+    small_disk.make_room()
+    job.resume()
+    exports.check(job.wait(60))
+    assert (exports.folder / "out.csv").read_bytes() == copied(look.url, "SELECT * FROM t")
+    wait_until(lambda: in_transaction(look) == 0)
+
+
+def test_a_file_is_private_until_it_is_published(exports, look, start):
+    """Under its partial name only the user can open it; then it has the older file's mode."""
+    target = exports.folder / "out.csv"
+    umask = os.umask(0)
+    try:
+        job = start()
+        target.chmod(0o640)
+        partial = exports.folder / exports.partials()[0]
+        assert partial.stat().st_mode & 0o777 == 0o600
+        job.max_rate = None
+        job.wait(60)
+    finally:
+        os.umask(umask)
+    assert target.stat().st_mode & 0o777 == 0o640
+    assert target.read_bytes() == copied(look.url, "SELECT * FROM t")
+
+
+def test_a_link_at_the_partial_name_is_refused(exports, look, start):
+    """A job that goes on does not write through a link; what it points to is as it was."""
+    job = start()
+    pause(job)
+    partial = exports.folder / exports.partials()[0]
+    victim = exports.folder / "victim"
+    partial.rename(victim)
+    partial.symlink_to(victim)
+    before = victim.read_bytes()
+    job.max_rate = None
+    job.resume()
+    with pytest.raises(JobFailed, match="it is a link, or of another user"):
+        job.wait(60)
+    assert victim.read_bytes() == before
+    again = exports.start("t", if_exists="replace", again=True)
+    again.wait(60)
+    assert victim.read_bytes() == before
+    assert (exports.folder / "out.csv").read_bytes() == copied(look.url, "SELECT * FROM t")

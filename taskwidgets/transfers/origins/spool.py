@@ -24,6 +24,7 @@ from typing import Any, Self
 
 import platformdirs
 
+from taskwidgets.engine.private_files import new_file, open_own
 from taskwidgets.errors import SourceError
 from taskwidgets.runtime.control import Stopped, Wish
 from taskwidgets.runtime.run import Run
@@ -174,8 +175,9 @@ class _Synced:
     """A file for writing that is on the disk when it is closed well."""
 
     def __init__(self, path: Path, mode: str) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if "w" in mode else 0)
-        self._file = os.fdopen(os.open(path, flags, 0o600), "wb")
+        is_begun = "a" in mode and path.is_file()
+        descriptor = open_own(path, os.O_WRONLY) if is_begun else new_file(path, os.O_WRONLY)
+        self._file = os.fdopen(descriptor, "wb")
         self._file.seek(0, os.SEEK_END)
 
     def write(self, data: bytes) -> None:
