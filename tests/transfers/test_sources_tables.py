@@ -160,9 +160,9 @@ def test_a_sheet_of_a_workbook(workspace, home, tmp_path, look):
     ]
     assert receipt.notes == (
         "columns were renamed: 'id' is 'id_2'",
-        "1 row above the table were left out",
-        "1 cells beside the table, without a header, left out",
-        "1 cells hold the error of a formula, and are NULL",
+        "1 row above the table was left out",
+        "1 cell beside the table, without a header, was left out",
+        "1 cell holds the error of a formula and became NULL",
         "other sheets were left out: 'Other'",
     )
     for number, sheet in enumerate(("Other", 2)):

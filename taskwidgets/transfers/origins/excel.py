@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import re
 import warnings
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from taskwidgets.errors import OptionError, SourceError
 from taskwidgets.runtime.run import Run
+from taskwidgets.runtime.words import counted
 from taskwidgets.transfers.origins.extras import extra
 from taskwidgets.transfers.origins.names import table_names
 from taskwidgets.transfers.origins.spool import Contents, Spool, TableWriter, check_wish
@@ -28,6 +30,11 @@ HEAD_ROWS = 1000  # that tell the types in a preview
 LOOKED_AT = 50  # rows, to see how wide the table is and where it begins
 NEARLY_AS_WIDE = 0.6  # of that, a header at least
 
+BLANK_ROWS = 1000  # after so many, it is looked whether the job is to stop
+LONGEST_CELL = 1 << 20  # bytes of XML; a cell has at most 32,767 characters
+_FORMULA = re.compile(rb"<f[\s/>]")
+_RESULT = re.compile(rb"<v>[^<]")
+
 Row = list[Any]
 
 
@@ -38,17 +45,21 @@ def spool_excel(
     book = _opened(path)
     try:
         chosen = _sheet(book, path, sheet)
-        total = chosen.max_row
+        total = _stated_rows(chosen)
         run.meter.set(done=0, rows=0, total=total, unit="rows")
-        table = _Table(path, chosen, header=header)
+        table = _Table(path, chosen, header=header, on_blank_rows=lambda: check_wish(run))
         writer = TableWriter(run, spool, table.names)
         try:
             while rows := list(itertools.islice(table.rows(), CHUNK_ROWS)):
                 check_wish(run)
                 writer.write(list(zip(*rows, strict=True)))
-                run.meter.add(len(rows))
+                if total is not None and writer.rows > total:  # the workbook has stated too few
+                    total = None
+                    run.meter.set(done=writer.rows, rows=writer.rows, total=None, unit="rows")
+                else:
+                    run.meter.add(len(rows))
             others = [name for name in book.sheetnames if name != chosen.title]
-            notes = (*table.notes(), *_others(others))
+            notes = (*table.notes(), *_formulas(path, book, chosen), *_others(others))
             contents = Contents(table.types, writer.rows, notes, {"empty": table.empty})
             writer.finish()
         finally:
@@ -67,7 +78,9 @@ def excel_head(
     """
     book = _opened(path)
     try:
-        table = _Table(path, _sheet(book, path, sheet), header=header)
+        chosen = _sheet(book, path, sheet)
+        _stated_rows(chosen)
+        table = _Table(path, chosen, header=header)
         left = table.rows()
         head = list(itertools.islice(left, rows))
         more = sum(1 for _ in (left if full else itertools.islice(left, HEAD_ROWS)))
@@ -102,6 +115,44 @@ def _sheet(book: Any, path: Path, sheet: str | int | None) -> Any:
     raise OptionError(f"{path} has no sheet {sheet!r}; it has {', '.join(map(repr, names))}")
 
 
+def _stated_rows(sheet: Any) -> int | None:
+    """How many rows the workbook says that there are, for the progress; then that is forgotten.
+
+    Programs write wrong dimensions. openpyxl would leave out what lies beyond them.
+    """
+    rows: int | None = sheet.max_row
+    sheet.reset_dimensions()
+    return rows
+
+
+def _formulas(path: Path, book: Any, sheet: Any) -> list[str]:
+    """A note where formulas have no result in the file, as from programs that do not compute.
+
+    A cell is ``<c ...><f>...</f><v>...</v></c>``, and ``t="str"`` where the result is a text, which
+    may be empty (ECMA-376, part 1, 18.3.1.4). openpyxl does not tell such a cell from an empty one.
+    """
+    missing = 0
+    with zipfile.ZipFile(path) as packed, packed.open(sheet._worksheet_path) as file:
+        rest = b""
+        while block := file.read(1 << 20):
+            *cells, rest = (rest + block).split(b"</c>")
+            missing += sum(
+                _FORMULA.search(cell) is not None
+                and _RESULT.search(cell) is None
+                and b't="str"' not in cell
+                for cell in cells
+            )
+            if len(rest) > LONGEST_CELL:
+                return []  # it is not written as this looks for it
+    if not missing:
+        return []
+    has = "has" if missing == 1 else "have"
+    return [
+        f"{counted(missing, 'formula')} {has} no result in the file and became NULL: open the file "
+        "in a spreadsheet program, which computes the results, and save it"
+    ]
+
+
 def _others(names: Sequence[str]) -> list[str]:
     if not names:
         return []
@@ -111,8 +162,17 @@ def _others(names: Sequence[str]) -> list[str]:
 class _Table:
     """The table in a sheet: where it begins, what its columns are called, its rows as texts."""
 
-    def __init__(self, path: Path, sheet: Any, *, header: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        sheet: Any,
+        *,
+        header: bool,
+        on_blank_rows: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``on_blank_rows`` is called now and then while blank rows are passed over."""
         self._errors = self._beyond = self._above = 0
+        self._on_blank_rows = on_blank_rows
         self._cells = self._read(sheet)
         head = list(itertools.islice(self._cells, LOOKED_AT))
         if not head:
@@ -122,6 +182,8 @@ class _Table:
             number for number, row in enumerate(head) if _count(row) >= NEARLY_AS_WIDE * widest
         )
         self._above = first
+        self._left_columns = self._first_column(head[first:])
+        head = [*head[:first], *(row[self._left_columns :] for row in head[first:])]
         width = max(map(len, head[first:]))
         labels = [""] * width
         if header:
@@ -133,7 +195,18 @@ class _Table:
             first += 1
         self.names, self._renamed = table_names(labels, path)
         self._kinds: list[set[str]] = [set() for _ in self.names]
-        self._left = itertools.chain(head[first:], self._cells)
+        self._left = itertools.chain(head[first:], map(self._without_left, self._cells))
+
+    @staticmethod
+    def _first_column(rows: Sequence[Row]) -> int:
+        """How many columns are blank before the table's first one."""
+        return min(
+            next(place for place, value in enumerate(row) if value is not None) for row in rows
+        )
+
+    def _without_left(self, row: Row) -> Row:
+        self._beyond += sum(value is not None for value in row[: self._left_columns])
+        return row[self._left_columns :]
 
     @property
     def types(self) -> dict[str, str]:
@@ -159,22 +232,31 @@ class _Table:
         """What a reader of the receipt should know."""
         notes = list(self._renamed)
         if self._above:
-            many = "1 row" if self._above == 1 else f"{self._above} rows"
-            notes.append(f"{many} above the table were left out")
+            was = "was" if self._above == 1 else "were"
+            notes.append(f"{counted(self._above, 'row')} above the table {was} left out")
         if self._beyond:
-            notes.append(f"{self._beyond:,} cells beside the table, without a header, left out")
+            was = "was" if self._beyond == 1 else "were"
+            cells = counted(self._beyond, "cell")
+            notes.append(f"{cells} beside the table, without a header, {was} left out")
         if self._errors:
-            notes.append(f"{self._errors:,} cells hold the error of a formula, and are NULL")
+            holds = "holds" if self._errors == 1 else "hold"
+            cells = counted(self._errors, "cell")
+            notes.append(f"{cells} {holds} the error of a formula and became NULL")
         return notes
 
     def _read(self, sheet: Any) -> Iterator[Row]:
         """The rows that are not blank, as far as they reach."""
+        blank = 0
         for cells in sheet.iter_rows():
             row = [self._value(cell) for cell in cells]
             while row and row[-1] is None:
                 row.pop()
             if row:
                 yield row
+            else:
+                blank += 1
+                if blank % BLANK_ROWS == 0:
+                    self._on_blank_rows()
 
     def _value(self, cell: Any) -> Any:
         value = cell.value
