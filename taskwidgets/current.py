@@ -77,6 +77,7 @@ def upload(
     if_exists: Literal["fail", "replace", "append"] = "fail",
     on_error: Literal["stop", "reject"] = "stop",
     max_rejects: float | None = None,
+    cast: Literal["exact", "assignment"] = "exact",
     types: Mapping[str, str] | Literal["text"] | None = None,
     delimiter: str | None = None,
     quotechar: str | None = None,
@@ -129,6 +130,9 @@ def upload(
     takes a plain file at its word, as RFC 4180 has it; ``"reject"`` finds out everything, mends
     what a careful person would mend, keeps the other bad rows for ``job.rejects()``, at most
     ``max_rejects`` of them (a number, or a fraction of all rows), and loads the rest.
+    ``cast``: a value that a column's type would change does not fit (``1.999`` into
+    ``numeric(10,2)``, a time into ``date``, a zone into ``timestamp``); ``"assignment"`` has
+    Postgres round and cut it, as INSERT does.
     ``workers``: connections that COPY at once, by default as many as the machine has cores, 4 at
     most. ``max_rate``: bytes per second, for a database that others use; ``job.max_rate`` changes
     it while the job runs. ``client``: a ``distributed.Client`` or the address of a Dask scheduler,
@@ -151,7 +155,7 @@ def upload(
         quotechar=quotechar, encoding=encoding, header=header, null_values=null_values,
         names=names, source_column=source_column, sheet=sheet, storage_options=storage_options,
         workers=workers, max_rate=max_rate, client=client, again=again, max_rejects=max_rejects,
-        **reading,
+        cast=cast, **reading,
     )  # fmt: skip
 
 

@@ -206,6 +206,9 @@ UPLOAD = (
     Option("on_error", "stop at the first bad row, or reject: keep bad rows aside.",
            _choice("stop", "reject"), "WHAT", choices=("stop", "reject")),
     Option("max_rejects", "How many rows may be rejected: 100, 0.05 or 5%.", _limit, "N"),
+    Option("cast", "exact: a value that its column's type would change does not fit; or "
+           "assignment: round and cut it as INSERT does.", _choice("exact", "assignment"), "WHAT",
+           choices=("exact", "assignment")),
     Option("types", "A column's Postgres type, as in amount=numeric(10,2), which may be given "
            "again; or text for all.", _types, "COLUMN=TYPE", many=True),
     _NAMES,

@@ -141,6 +141,10 @@ UPLOAD = Fields(
             {"type": ["number", "null"], "minimum": 0, "maximum": 2**53},
             "how many rows may be rejected, or which fraction of them",
         ),
+        "cast": described(
+            {"type": "string", "enum": ["exact", "assignment"]},
+            "assignment: round and cut values that their column's type would change",
+        ),
         "types": described(
             {
                 "anyOf": [

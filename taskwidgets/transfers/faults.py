@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psycopg2
 
+from taskwidgets.csvfile.types.exactness import Change
 from taskwidgets.errors import SourceError
 from taskwidgets.store.rejects import Reject
 from taskwidgets.tabular.dialect import Dialect
@@ -21,10 +22,14 @@ from taskwidgets.tabular.lines import (
     split_fields,
 )
 from taskwidgets.tabular.segments import Segment
+from taskwidgets.transfers.upload_plan import UploadPlan
 
 __all__ = [
     "NOT_OF_THE_TYPE",
+    "VALUE_CHANGED",
     "Fault",
+    "changed_value",
+    "changing_error",
     "find_fault",
     "is_data_error",
     "source_error",
@@ -38,6 +43,7 @@ BAD_COPY_FORMAT = "22P04"  # too few or too many fields, quotes, line endings
 # invalid_text_representation, numeric_value_out_of_range, invalid_datetime_format,
 # datetime_field_overflow, string_data_right_truncation
 NOT_OF_THE_TYPE = frozenset({"22P02", "22003", "22007", "22008", "22001"})
+VALUE_CHANGED = "22000"  # data_exception: the package's own, as Postgres has no error for it
 LONGEST_ROW = 240  # characters of a row in a message; the error object has it whole
 MEND = "Mend the file and run the cell again: the job goes on from its checkpoint"
 
@@ -124,6 +130,23 @@ def source_error(
 def stopping_error(path: Path, found: Reject) -> SourceError:
     """The error for a record at which a job stops that keeps no rejects."""
     return _error(path, found.line, found.column, found.message, found.raw, found.sqlstate or "")
+
+
+def changed_value(change: Change) -> str:
+    """The reason for which a record is not loaded whose value a type would change."""
+    shown = change.value if len(change.value) <= 80 else f"{change.value[:80]}…"
+    return f'the type {change.type} would change the value {shown}; cast="assignment" allows that'
+
+
+def changing_error(plan: UploadPlan, segment: Segment, change: Change) -> SourceError:
+    """The error for a record of a segment that a column's type would change."""
+    data = bytes(segment.data)
+    row = without_ending(data[change.start : change.stop]).decode(
+        plan.dialect.codec, errors="replace"
+    )
+    line = line_at(plan.path, segment.start) + data.count(b"\n", 0, change.start)
+    column = plan.columns[change.index]
+    return _error(plan.path, line, column, changed_value(change), row, VALUE_CHANGED)
 
 
 def uncounted(path: Path, segment: Segment, arrived: int) -> SourceError:

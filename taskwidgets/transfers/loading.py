@@ -27,9 +27,15 @@ from taskwidgets.tabular.screening import Screen
 from taskwidgets.tabular.segments import Segment
 from taskwidgets.transfers.binary_copy import BinaryCopy
 from taskwidgets.transfers.copy_in import CopyIn
-from taskwidgets.transfers.faults import NOT_OF_THE_TYPE, source_error, stopping_error, uncounted
+from taskwidgets.transfers.faults import (
+    NOT_OF_THE_TYPE,
+    changing_error,
+    source_error,
+    stopping_error,
+    uncounted,
+)
 from taskwidgets.transfers.names import TableName
-from taskwidgets.transfers.sorting import Sorted, Sorter
+from taskwidgets.transfers.sorting import Sorted, Sorter, changed_records
 from taskwidgets.transfers.upload_plan import UploadPlan
 from taskwidgets.transfers.widening import Misfits, widenable
 
@@ -65,16 +71,25 @@ class StrictLoader:
         self._copy = CopyIn(staging, plan)
         self._widenable = widenable(plan)
         self._screen = Screen(plan.dialect, len(plan.columns), self._widenable)
+        self._changes = plan.change_finder
 
     def load(self, connection: Connection, batch: Segment) -> Checkpoint:
+        self._check_changes(batch, if_plain=True)
         if self._rows.run(connection, batch.data, batch.records):
             return Checkpoint(batch.start, batch.stop, batch.records, batch.crc32)
+        self._check_changes(batch, if_plain=False)
         if self._screen.suspects(batch.data, codes_only=batch.start >= WELL_READ_BYTES):
             self._raise_misfits(batch)
         arrived = self._copy_in(connection, batch)
         if arrived != batch.records:
             raise uncounted(self._plan.path, batch, arrived)
         return Checkpoint(batch.start, batch.stop, arrived, batch.crc32)
+
+    def _check_changes(self, batch: Segment, *, if_plain: bool) -> None:
+        """SourceError where a column's type would change a value."""
+        changed = self._changes.find(batch.data, if_plain=if_plain)
+        if changed:
+            raise changing_error(self._plan, batch, changed[0])
 
     def _copy_in(self, connection: Connection, batch: Segment) -> int:
         cursor = connection.connection.cursor()
@@ -127,13 +142,16 @@ class LenientLoader:
         self._grammar = plan.grammar
         self._conversions = plan.conversions
         self._rows = BinaryCopy(staging, plan)
+        self._changes = plan.change_finder
         self._sorter = Sorter(CopyIn(staging, plan), plan.dialect, plan.columns, plan.types)
 
     def load(self, connection: Connection, batch: PiecedSegment) -> Checkpoint:
         cleaned = clean(batch, self._grammar, self._plan.columns, self._conversions)
         if self._unconverted(cleaned):
             self._raise_misfits(batch, cleaned)
-        are_plain = self._rows.run(connection, cleaned.data, cleaned.rows)
+        are_plain = not self._changes.find(cleaned.data, if_plain=True) and self._rows.run(
+            connection, cleaned.data, cleaned.rows
+        )
         if not are_plain and self._screen.suspects(cleaned.data):
             self._raise_misfits(batch, cleaned)
         sorted_in = Sorted(cleaned.rows) if are_plain else self._sort_in(connection, batch, cleaned)
@@ -146,9 +164,13 @@ class LenientLoader:
     # ------------------------------------------------------------------ one segment
 
     def _sort_in(self, connection: Connection, batch: PiecedSegment, cleaned: Cleaned) -> Sorted:
-        """Have Postgres sort the records into those that it takes and those that it refuses."""
+        """Have Postgres sort the records into those that it takes and those that it refuses.
+
+        Records of which it would change a value are refused before.
+        """
         plan = self._plan
-        sorted_in = self._sorter.load(connection, cleaned.data)
+        refused = changed_records(plan, cleaned.data, self._changes)
+        sorted_in = self._sorter.load(connection, cleaned.data, refused)
         names = {plan.columns[index] for index in self._widenable}
         if any(bad.column in names for bad in sorted_in.bad):
             self._raise_misfits(batch, cleaned)

@@ -81,6 +81,7 @@ def settled_plan(
     existing = tables.check_target(connection, target, columns, options.if_exists)
     types = _types(connection, options, reading, target, existing)
     given = _given_types(options, reading)
+    exact_types = _exact_types(connection, given, existing) if options.cast == "exact" else {}
     if options.source_column is not None:
         types.setdefault(options.source_column, "text")
     plan = UploadPlan(
@@ -101,11 +102,24 @@ def settled_plan(
         source_column=options.source_column,
         source_name=path.name,
         names=options.names,
+        exact_types=exact_types,
         inferred=tuple(name for name in reading.columns if name not in given)
         if reading.is_guessed and not existing
         else (),
     )
     return replace(plan, dialect=dialect_of(plan, reading))
+
+
+def _exact_types(
+    connection: Connection, given: Mapping[str, str], existing: Mapping[str, str]
+) -> dict[str, tuple[str, ...]]:
+    """By column, the types through which its values go, none of which may change them."""
+    bases = tables.base_types(connection, {*given.values(), *existing.values()})
+    exact_types = {}
+    for column in {**existing, **given}:
+        types = [types[column] for types in (given, existing) if column in types]
+        exact_types[column] = tuple(dict.fromkeys(bases.get(name, name) for name in types))
+    return exact_types
 
 
 def _refuse_system_columns(path: Path, columns: Sequence[str]) -> None:

@@ -22,7 +22,7 @@ from taskwidgets.transfers import tables
 from taskwidgets.transfers.copy_in import CopyIn
 from taskwidgets.transfers.names import TableName
 from taskwidgets.transfers.origins.pandas_values import is_frame
-from taskwidgets.transfers.sorting import Sorted, Sorter
+from taskwidgets.transfers.sorting import Sorted, Sorter, changed_records
 from taskwidgets.transfers.upload_plan import UploadPlan
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def _load(connection: Connection, plan: UploadPlan, data: bytes) -> Sorted:
         plan.columns,
         plan.types,
     )
-    sorted_in = sorter.load(connection, data)
+    sorted_in = sorter.load(connection, data, changed_records(utf8, data))
     if tables.find_table(connection, plan.target) is None:
         raise TargetError(f'the table "{plan.target}" is not there any more; nothing was loaded')
     arrived = tables.append(connection, MENDED, plan.target, plan.staged_columns)

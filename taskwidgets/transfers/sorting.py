@@ -17,14 +17,16 @@ from typing import Any
 import psycopg2
 from sqlalchemy import Connection, text
 
+from taskwidgets.csvfile.types.exactness import ChangeFinder
 from taskwidgets.tabular.boundaries import records
 from taskwidgets.tabular.dialect import Dialect
 from taskwidgets.tabular.fields import split_fields, without_ending
 from taskwidgets.tabular.lines import records_at_lines
 from taskwidgets.transfers.copy_in import CopyIn
-from taskwidgets.transfers.faults import find_fault
+from taskwidgets.transfers.faults import VALUE_CHANGED, changed_value, find_fault
+from taskwidgets.transfers.upload_plan import UploadPlan
 
-__all__ = ["Bad", "Sorted", "Sorter"]
+__all__ = ["Bad", "Sorted", "Sorter", "changed_records"]
 
 TOLERANT = 170000  # the first version that has ON_ERROR and LOG_VERBOSITY
 PIECE_BYTES = 32 * 1024  # what is tried at once after a first refusal
@@ -59,6 +61,16 @@ class Sorted:
     bad: list[Bad] = field(default_factory=list)
 
 
+def changed_records(
+    plan: UploadPlan, data: bytes | memoryview, finder: ChangeFinder | None = None
+) -> list[Bad]:
+    """The records of which a column's type would change a value, in the data's order."""
+    return [
+        Bad(one.start, one.stop, plan.columns[one.index], changed_value(one), VALUE_CHANGED)
+        for one in (finder or plan.change_finder).find(data)
+    ]
+
+
 class Sorter:
     """Copies into one table."""
 
@@ -81,12 +93,19 @@ class Sorter:
             if types.get(column, "text") != "text"
         ]
 
-    def load(self, connection: Connection, data: bytes | memoryview) -> Sorted:
-        """Load the data in the caller's transaction; what is wrong otherwise is raised."""
+    def load(
+        self, connection: Connection, data: bytes | memoryview, refused: Sequence[Bad] = ()
+    ) -> Sorted:
+        """Load the data in the caller's transaction; what is wrong otherwise is raised.
+
+        ``refused``: records that are not to be loaded, in the data's order.
+        """
         driver: Any = connection.connection.driver_connection
         tolerant = driver.info.server_version >= TOLERANT and bool(self._typed)
-        found = Sorted()
-        pieces = [(0, len(data))]  # the next one last
+        found = Sorted(bad=[*refused])
+        begins = [0, *(one.stop for one in refused)]
+        ends = [*(one.start for one in refused), len(data)]
+        pieces = [*zip(begins, ends, strict=True)][::-1]  # the next one last
         while pieces:
             start, stop = pieces.pop()
             if start == stop:

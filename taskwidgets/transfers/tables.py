@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ __all__ = [
     "Landing",
     "Table",
     "append",
+    "base_types",
     "braced",
     "check_assignable",
     "check_target",
@@ -66,6 +67,19 @@ COLUMNS = text(
     FROM pg_attribute a
     WHERE a.attrelid = :oid AND a.attnum > 0 AND NOT a.attisdropped
     ORDER BY a.attnum
+    """
+)
+BASE_TYPES = text(
+    """
+    WITH RECURSIVE walk (name, type, base, depth) AS (
+        SELECT name, to_regtype(name)::oid, NULL::text, 0
+        FROM unnest(CAST(:names AS text[])) AS given (name)
+        UNION ALL
+        SELECT walk.name, t.typbasetype, format_type(t.typbasetype, t.typtypmod), depth + 1
+        FROM walk JOIN pg_type t ON t.oid = walk.type
+        WHERE t.typtype = 'd'
+    )
+    SELECT name, base FROM walk WHERE base IS NOT NULL ORDER BY depth
     """
 )
 # Views and rules that read the table: they would go with it, or rather keep it from going.
@@ -267,6 +281,12 @@ def check_types(connection: Connection, types: dict[str, str]) -> None:
             known = None
         if known is None or ";" in name or "--" in name:
             raise OptionError(f"types: {name!r}, given for column {column!r}, is no type here")
+
+
+def base_types(connection: Connection, names: Collection[str]) -> dict[str, str]:
+    """Of the types that are domains, what they are made of in the end, such as numeric(10,2)."""
+    found = connection.execute(BASE_TYPES, {"names": list(names)})
+    return {row.name: row.base for row in found}  # the deepest comes last
 
 
 def create_staging(

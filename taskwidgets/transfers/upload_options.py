@@ -36,6 +36,7 @@ class UploadOptions:
     source_column: str | None = None  # a column that says where each row comes from
     sheet: str | int | None = None
     names: str | None = None  # the rule by which columns are renamed
+    cast: str = "exact"
     source_hash: str | None = None  # of the whole URL, where ``source`` is its display form
 
     def __post_init__(self) -> None:
@@ -45,6 +46,8 @@ class UploadOptions:
             )
         if self.on_error not in ("stop", "reject"):
             raise OptionError(f'on_error must be "stop" or "reject", not {self.on_error!r}')
+        if self.cast not in ("exact", "assignment"):
+            raise OptionError(f'cast must be "exact" or "assignment", not {self.cast!r}')
         _check_max_rejects(self.max_rejects, self.on_error)
         _check_source_column(self.source_column)
         try:
@@ -76,6 +79,8 @@ class UploadOptions:
         for name in ("names", "source_column", "sheet", "source_hash"):
             if meant[name] is None:  # as it was before there were these options
                 del meant[name]
+        if self.cast == "exact":
+            del meant["cast"]
         return hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from taskwidgets.csvfile.types.exactness import ChangeFinder
 from taskwidgets.errors import OptionError
 from taskwidgets.tabular.conversion import conversions
 from taskwidgets.tabular.description import Description
@@ -101,6 +102,8 @@ class UploadPlan:
     notes: tuple[str, ...] = ()
     names: str | None = None  # the rule by which the file's names became the columns'
     inferred: tuple[str, ...] = ()  # columns whose types are no one's wish and may be widened
+    # By column, the types that must not change its values: given ones, and the existing table's.
+    exact_types: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     beginnings: int = 0  # how often the load has begun anew with wider types
     origin: Mapping[str, Any] | None = None  # what the file was made of, if it is a spool
     source_column: str | None = None
@@ -198,6 +201,18 @@ class UploadPlan:
         return replace(self, data_stop=data_stop)
 
     @property
+    def change_finder(self) -> ChangeFinder:
+        """What finds the values that the columns' types would change."""
+        return ChangeFinder(
+            self.dialect,
+            {
+                index: self.exact_types[column]
+                for index, column in enumerate(self.columns)
+                if column in self.exact_types
+            },
+        )
+
+    @property
     def size(self) -> int:
         """Bytes of the file."""
         return self.fingerprint.size
@@ -232,6 +247,7 @@ class UploadPlan:
             "parts": [part.to_json() for part in self.parts],
             "names": self.names,
             "inferred": list(self.inferred),
+            "exact_types": {name: list(types) for name, types in self.exact_types.items()},
             "beginnings": self.beginnings,
         }
 
@@ -262,5 +278,8 @@ class UploadPlan:
             parts=tuple(map(Part.from_json, stored.get("parts", ()))),
             names=stored.get("names"),
             inferred=tuple(stored.get("inferred", ())),
+            exact_types={
+                name: tuple(types) for name, types in stored.get("exact_types", {}).items()
+            },
             beginnings=stored.get("beginnings", 0),
         )

@@ -120,7 +120,7 @@ def test_given_types_are_kept_and_the_rest_inferred(workspace, csv_file, look):
     """types= decides for its columns, modifiers and arrays included."""
     path = csv_file("a,b,c,d", '1,1.005,"{1,2}",x', '2,2.5,"{}",y')
     types = {"b": "numeric(10,2)", "c": "integer[]", "d": "varchar(3)"}
-    workspace.upload(path, "t", types=types).wait()
+    workspace.upload(path, "t", types=types, cast="assignment").wait()
     assert look.types("t") == {
         "a": "integer", "b": "numeric(10,2)", "c": "integer[]", "d": "character varying(3)",
     }  # fmt: skip
