@@ -13,6 +13,7 @@ TaskwidgetsError
 ├── SourceError             the file cannot be loaded as it is (path, line, column)
 │   └── SourceChanged           it is not the file any more that the job began with
 ├── TargetError             the table or file that is to be made stands in the way
+│   ├── AlreadyLoaded           ... an earlier job appended the same content, or an older state
 │   ├── TargetExists            ... it exists, and if_exists="fail"
 │   └── TargetMismatch          ... it exists, with other columns
 └── JobError                about one job (job_id)
@@ -30,6 +31,7 @@ from __future__ import annotations
 from pathlib import Path
 
 __all__ = [
+    "AlreadyLoaded",
     "ClusterUnreachable",
     "DatabaseError",
     "EmbeddedServerError",
@@ -139,6 +141,10 @@ class SourceChanged(SourceError):
 
 class TargetError(TaskwidgetsError):
     """The target cannot be made as asked."""
+
+
+class AlreadyLoaded(TargetError):
+    """An append would put rows into the table that an earlier job has put there."""
 
 
 class TargetExists(TargetError):

@@ -180,9 +180,9 @@ class Workspace:
         def make() -> JobRecord:
             with self._database.begin() as connection:
                 if given.origin is not None:
-                    prepared = prepared_spec(connection, options, target, given)
+                    prepared = prepared_spec(connection, options, target, given, again=again)
                     return self._store.create(prepared, lambda _connection, _job_id: None)
-                spec, plan = make_plan(connection, options, target)
+                spec, plan = make_plan(connection, options, target, again=again)
             return self._store.create(
                 spec,
                 lambda connection, job_id: tables.create_staging(

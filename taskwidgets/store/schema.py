@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -30,6 +31,7 @@ __all__ = [
     "checkpoints",
     "events",
     "jobs",
+    "loaded_contents",
     "metadata",
     "rejects",
     "requests",
@@ -186,4 +188,27 @@ settings = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("value", Text, nullable=False),
+)
+
+# One row a file (or table of a workbook, or data frame) that an upload put into a table, written in
+# the transaction of the cutover. bytes and crc32: of its data, unpacked, without the header. xid:
+# the cutover's transaction; made_table: whether the table itself came with it.
+loaded_contents = Table(
+    "loaded_contents",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("job_id", BigInteger, ForeignKey(jobs.c.id, ondelete="CASCADE"), nullable=False),
+    Column("table_oid", BigInteger, nullable=False),
+    Column("table_name", Text, nullable=False),
+    Column("xid", BigInteger, nullable=False),
+    Column("made_table", Boolean, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("source_key", Text),
+    Column("bytes", BigInteger, nullable=False),
+    Column("crc32", BigInteger, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    Index("loaded_contents_table_oid", "table_oid"),
+    Index("loaded_contents_table_name", "table_name"),
+    Index("loaded_contents_job_id", "job_id"),
 )

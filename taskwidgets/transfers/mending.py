@@ -33,7 +33,7 @@ from taskwidgets.tabular.stream import Stream, open_stream
 from taskwidgets.transfers.digest import joined_sha256
 from taskwidgets.transfers.upload_plan import PART_BYTES, UploadPlan
 
-__all__ = ["check_parts", "check_source", "check_unchanged"]
+__all__ = ["check_parts", "check_source", "check_unchanged", "of_part", "parts_of"]
 
 BLOCK = 1 << 20  # bytes
 
@@ -72,7 +72,7 @@ def check_parts(store: PostgresJobStore, run: Run, plan: UploadPlan) -> UploadPl
     for number, change in changes.items():
         part = plan.of_part(number)
         base, end = part.base, part.base + PART_BYTES
-        settled, shifted_from = _settled(run, part, change, _of_part(ledger, part))
+        settled, shifted_from = _settled(run, part, change, of_part(ledger, part))
         parts[number] = replace(
             parts[number], fingerprint=settled.fingerprint, data_stop=settled.data_stop
         )
@@ -97,7 +97,7 @@ def check_unchanged(store: PostgresJobStore, run: Run, plan: UploadPlan, sha256:
     than the rows were loaded from it.
     """
     touched: UploadPlan | None = None
-    for part in _parts(plan):
+    for part in parts_of(plan):
         facts = check_readable(part.path).stat()
         then = part.fingerprint
         if (facts.st_size, facts.st_mtime_ns) != (then.size, then.mtime_ns):
@@ -108,14 +108,14 @@ def check_unchanged(store: PostgresJobStore, run: Run, plan: UploadPlan, sha256:
         return
     with store.in_transaction() as connection:
         ledger = checkpoints.committed(connection, run.job_id)
-    for part in _parts(plan):
-        if not _has_loaded(part, _of_part(ledger, part)):
+    for part in parts_of(plan):
+        if not _has_loaded(part, of_part(ledger, part)):
             raise _changed_while_loaded(part)
-    if joined_sha256([(part.path, part.size) for part in _parts(plan)]) != sha256:
+    if joined_sha256([(part.path, part.size) for part in parts_of(plan)]) != sha256:
         raise _changed_while_loaded(touched)
 
 
-def _parts(plan: UploadPlan) -> Iterator[UploadPlan]:
+def parts_of(plan: UploadPlan) -> Iterator[UploadPlan]:
     """The plan of each file."""
     if not plan.parts:
         yield plan
@@ -123,7 +123,7 @@ def _parts(plan: UploadPlan) -> Iterator[UploadPlan]:
         yield plan.of_part(number)
 
 
-def _of_part(ledger: list[Checkpoint], part: UploadPlan) -> list[Checkpoint]:
+def of_part(ledger: list[Checkpoint], part: UploadPlan) -> list[Checkpoint]:
     """The checkpoints of one of several files, with positions in that file."""
     return [
         replace(entry, start=entry.start - part.base, stop=entry.stop - part.base)

@@ -24,9 +24,11 @@ __all__ = ["dialect_of", "make_plan", "resolve_target", "settled_plan"]
 
 
 def make_plan(
-    connection: Connection, options: UploadOptions, target: TableName
+    connection: Connection, options: UploadOptions, target: TableName, *, again: bool = False
 ) -> tuple[JobSpec, UploadPlan]:
     """Look at source and target, and decide; nothing is created.
+
+    ``again``: rows that an earlier job has appended are appended once more.
 
     Raises SourceError, TargetError, RightsMissing or OptionError, whichever finds a fault first:
     the file, then the target, then the types.
@@ -47,6 +49,7 @@ def make_plan(
         needs_types=options.types != "text",
     )
     plan = settled_plan(connection, options, target, path, fingerprint, reading)
+    plan = replace(plan, source_key=str(path), loads_again=again)
     spec = JobSpec(
         key=options.key(target),
         kind=KIND,

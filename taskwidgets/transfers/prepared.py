@@ -68,9 +68,16 @@ LEFT_BEHIND = 200  # finished jobs that are looked at for a spool that a crash h
 
 
 def prepared_spec(
-    connection: Connection, options: UploadOptions, target: TableName, given: Given
+    connection: Connection,
+    options: UploadOptions,
+    target: TableName,
+    given: Given,
+    *,
+    again: bool = False,
 ) -> JobSpec:
     """The job, as far as it can be told before its source is there; nothing is created.
+
+    ``again``: rows that an earlier job has appended are appended once more.
 
     Raises TargetError, RightsMissing or OptionError: what stands in the way of any source.
     """
@@ -102,8 +109,19 @@ def prepared_spec(
             "origin": origin.to_json(),
             "target": [target.schema, target.table],
             "if_exists": options.if_exists,
+            "source_key": _source_key(options, origin),
+            "loads_again": again,
         },
     )
+
+
+def _source_key(options: UploadOptions, origin: Origin) -> str | None:
+    """What identifies the source, whatever it holds; a DataFrame has no name."""
+    if origin.kind == FRAME:
+        return None
+    if origin.kind == REMOTE:
+        return options.source_hash
+    return f"{options.source}#{options.sheet}" if options.sheet is not None else options.source
 
 
 def refuse_overrides(options: UploadOptions, origin: Origin) -> None:
@@ -355,7 +373,11 @@ class PreparedUpload:
                     found[:] = [UploadPlan.from_json(stored)]
                     return
                 plan = make(connection, TableName(*stored["target"]))
-                plan = plan.with_origin(self._origin.to_json())
+                plan = replace(
+                    plan.with_origin(self._origin.to_json()),
+                    source_key=stored.get("source_key"),
+                    loads_again=stored.get("loads_again", False),
+                )
                 self._store.change_plan(connection, run.claim, plan.to_json())
                 tables.create_staging(
                     connection,

@@ -14,10 +14,11 @@ from taskwidgets.runtime.receipt import Receipt
 from taskwidgets.runtime.run import Run
 from taskwidgets.runtime.states import State
 from taskwidgets.runtime.words import counted
-from taskwidgets.store import checkpoints
+from taskwidgets.store import checkpoints, loaded_contents
 from taskwidgets.store.jobs import PostgresJobStore
 from taskwidgets.transfers import tables
 from taskwidgets.transfers.crew import Session
+from taskwidgets.transfers.loaded_check import check_within, contents
 from taskwidgets.transfers.upload_plan import UploadPlan
 
 __all__ = ["Incomplete", "Switch"]
@@ -70,10 +71,15 @@ class Switch:
             reach("before the final switch")
             if plan.source_column is not None:
                 tables.drop_default(connection, self._staging, plan.source_column)
+            ledger = checkpoints.committed(connection, self._run.job_id)
+            table = None
             if plan.if_exists == "append":
+                loaded_contents.lock(connection, str(plan.target))
+                table = tables.find_table(connection, plan.target)
+                check_within(connection, plan, ledger)
                 # Made empty and filled like any other: the rows then bear this transaction's
                 # number, by which a later call knows that they are in (tables.untouched).
-                if tables.find_table(connection, plan.target) is None:
+                if table is None:
                     tables.create_like(connection, plan.target, self._staging)
                 arrived = tables.append(connection, self._staging, plan.target, plan.staged_columns)
                 if arrived != receipt.rows_loaded:
@@ -86,7 +92,17 @@ class Switch:
             else:
                 self._check_staging(connection)
                 self._rename(connection)
-            landed = asdict(tables.landing(connection, plan.target))
+            landing = tables.landing(connection, plan.target)
+            loaded_contents.record(
+                connection,
+                self._run.job_id,
+                [*contents(plan, ledger)],
+                table_oid=landing.oid,
+                table_name=str(plan.target),
+                xid=landing.xid,
+                made_table=plan.if_exists != "append",
+            )
+            landed = asdict(landing)
             claim = self._run.claim
             self._store.change_plan(connection, claim, {**plan.to_json(), "landed": landed})
             self._store.move_within(

@@ -23,8 +23,10 @@ from taskwidgets.transfers.crew import Crew, Session, lease_connections
 from taskwidgets.transfers.digest import FileDigest
 from taskwidgets.transfers.lanes import Lanes, most_lanes, threads_of
 from taskwidgets.transfers.lenient_batches import LenientSegments, check_share
+from taskwidgets.transfers.loaded_check import check_before
 from taskwidgets.transfers.mending import check_source, check_unchanged
 from taskwidgets.transfers.names import staging_name
+from taskwidgets.transfers.origins.spool import check_wish
 from taskwidgets.transfers.replay import replay
 from taskwidgets.transfers.segment_batches import StrictSegments
 from taskwidgets.transfers.switch import Incomplete, Switch
@@ -82,8 +84,10 @@ class Upload:
         return Common(run, plan, Lanes(self.cluster, database, run, size, workers)), size
 
     def _load_and_switch(self, run: Run, workers: int) -> Receipt:
-        self._refresh(run)
+        is_new = not self._refresh(run)
         self._settle_source(run)
+        if is_new:
+            check_before(self._store, self._plan, lambda: check_wish(run))
         while True:
             sha256 = self._load(run, workers)
             check_unchanged(self._store, run, self._plan, sha256)

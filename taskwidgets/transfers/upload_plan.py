@@ -104,6 +104,8 @@ class UploadPlan:
     inferred: tuple[str, ...] = ()  # columns whose types are no one's wish and may be widened
     # By column, the types that must not change its values: given ones, and the existing table's.
     exact_types: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    source_key: str | None = None  # what identifies the source, whatever it holds
+    loads_again: bool = False  # also what earlier jobs have put into the table
     beginnings: int = 0  # how often the load has begun anew with wider types
     origin: Mapping[str, Any] | None = None  # what the file was made of, if it is a spool
     source_column: str | None = None
@@ -115,6 +117,11 @@ class UploadPlan:
     def source(self) -> str:
         """The source as it is shown."""
         return str(self.path) if self.origin is None else str(self.origin["name"])
+
+    @property
+    def number(self) -> int:
+        """Of one of several files: which one."""
+        return self.base // PART_BYTES
 
     @property
     def staged_columns(self) -> tuple[str, ...]:
@@ -248,6 +255,8 @@ class UploadPlan:
             "names": self.names,
             "inferred": list(self.inferred),
             "exact_types": {name: list(types) for name, types in self.exact_types.items()},
+            "source_key": self.source_key,
+            "loads_again": self.loads_again,
             "beginnings": self.beginnings,
         }
 
@@ -281,5 +290,7 @@ class UploadPlan:
             exact_types={
                 name: tuple(types) for name, types in stored.get("exact_types", {}).items()
             },
+            source_key=stored.get("source_key"),
+            loads_again=stored.get("loads_again", False),
             beginnings=stored.get("beginnings", 0),
         )

@@ -1,0 +1,1 @@
+"""What happens between a staging table and its target."""
