@@ -142,9 +142,9 @@ def upload(
     down, and is seen and controlled from here. The file must lie below the server's root;
     NotebookServerError otherwise tells why it cannot be.
 
-    The same call again attaches to the job that runs, resumes the one that was paused, interrupted
-    or failed, and returns the finished one when neither file nor table has changed since.
-    ``again=True`` starts over.
+    The same call again attaches to the job that runs, in whatever process, resumes the one that was
+    paused, interrupted or failed, and returns the finished one when neither file nor table has
+    changed since. ``again=True`` starts over.
 
     Until all rows are in, they are in a table of their own that nobody reads; one transaction at
     the end makes it the target, or appends its rows. Raises, before anything is created:

@@ -23,6 +23,7 @@ from taskwidgets.runtime.control import checked_rate
 from taskwidgets.runtime.job import Job
 from taskwidgets.runtime.states import FINAL, OWNED, RESUMABLE, State
 from taskwidgets.runtime.store import JobRecord, JobSpec
+from taskwidgets.runtime.threads import in_running_loop
 from taskwidgets.runtime.words import percentage
 from taskwidgets.store import identity, listing
 from taskwidgets.store.budget import checked_connections
@@ -276,7 +277,7 @@ class Workspace:
                     known.employ(means.cluster)
                 known.go_on(f"taken over from {record.owner}", take_over=True)
                 return known
-            job = self._take_up(record, means, max_rate)
+            job = self._take_up(record, means, max_rate, follows=False)
             assert job is not None  # only a completed job is not taken up
             return job
 
@@ -354,7 +355,7 @@ class Workspace:
         """The job of this key: attached, resumed, found finished, or made and started."""
         checked_rate(max_rate)
         with self._lock:
-            existing = self._store.latest(key)
+            existing = self._latest(key)
             if existing is not None:
                 # Of a termination that was cut off, nothing can come but its end.
                 anew = again or (existing.undoing and existing.state in RESUMABLE)
@@ -364,10 +365,39 @@ class Workspace:
                         return job
                 elif existing.state not in FINAL:
                     self._discard(existing)
-            return self._start(make(), means, max_rate, cause="the call")
+            try:
+                record = make()
+            except JobOwned:  # another process has made it in the same moment
+                existing = self._store.latest(key)
+                job = None if existing is None else self._take_up(existing, means, max_rate)
+                if job is None or again:
+                    raise
+                return job
+            return self._start(record, means, max_rate, cause="the call")
 
-    def _take_up(self, record: JobRecord, means: _Means, max_rate: float | None) -> Job | None:
-        """The handle for a job that exists: attached, resumed, finished; None: make a new one."""
+    def _latest(self, key: str) -> JobRecord | None:
+        """The newest job of this key; one that is being terminated here comes to its end first."""
+        record = self._store.latest(key)
+        job = None if record is None else self._jobs.get(record.id)
+        if record is None or job is None or not job.is_ending:
+            return record
+        if job.kind in FUNCTION_KINDS and in_running_loop():
+            # Its clean-up may need this thread's loop: nobody can wait for it here.
+            raise JobOwned(
+                f"job {job.id} ({job.name}) is being terminated in this process; run the cell "
+                "again in a moment",
+                job_id=job.id,
+            )
+        _settle(job)
+        return self._store.latest(key)
+
+    def _take_up(
+        self, record: JobRecord, means: _Means, max_rate: float | None, *, follows: bool = True
+    ) -> Job | None:
+        """The handle for a job that exists: attached, resumed, finished; None: make a new one.
+
+        ``follows``: one that another process runs is followed; else that is an error.
+        """
         job = self._jobs.get(record.id)
         if job is not None and (job.runs_here or job.state is State.PENDING):
             # A function may need this thread's loop to hear that it is to pause: never waited for.
@@ -400,6 +430,8 @@ class Workspace:
             return None
         if job is not None and self._store.owns(record):
             return job  # it went on between the two looks
+        if follows:
+            return self.job(record.id)
         raise JobOwned(
             f"job {record.id} ({record.spec.name}) is run by {record.owner}; "
             "pause it there, or wait until it is done. If that process hangs, "
@@ -422,9 +454,10 @@ class Workspace:
         """Clean up an unfinished job, as again=True starts over, or as that was begun before."""
         job = self._jobs.get(record.id) or self._handle(record, _means(1), None)
         if record.state not in RESUMABLE:
+            where = "in this process" if self._store.owns(record) else f"under {record.owner}"
             raise JobOwned(
-                f"job {record.id} ({record.spec.name}) is {record.state} under {record.owner}; "
-                "terminate it before you start over",
+                f"job {record.id} ({record.spec.name}) is {record.state} {where}; terminate it "
+                "before you start over",
                 job_id=record.id,
             )
         job.terminate("the call starts over")

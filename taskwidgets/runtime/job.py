@@ -20,6 +20,7 @@ from taskwidgets.errors import (
     DatabaseError,
     IllegalTransition,
     JobFenced,
+    JobOwned,
     JobTerminated,
     TaskwidgetsError,
 )
@@ -149,6 +150,17 @@ class Job:
         return self._thread is not None
 
     @property
+    def is_ending(self) -> bool:
+        """Whether this process is terminating it, or is about to."""
+        with self._lock:
+            return self._thread is not None and self._is_told_to_end
+
+    @property
+    def _is_told_to_end(self) -> bool:
+        comes_next = self._next is not None and self._next[1]
+        return self._control.wish >= Wish.TERMINATE or comes_next
+
+    @property
     def owner(self) -> Owner | None:
         """The process that runs it, or ran it last; None before the first."""
         return self._owner
@@ -251,11 +263,7 @@ class Job:
                 self._control.wish is Wish.NONE or self._runs_elsewhere
             ):
                 return
-            ending = self._thread is not None and (
-                self._control.wish >= Wish.TERMINATE
-                or (self._next is not None and self._next[1])  # terminate() comes next
-            )
-            if self._state not in RESUMABLE or ending:
+            if self._state not in RESUMABLE or self.is_ending:
                 raise self._illegal("resumed")
             self.check()
             if self._thread is None and self._resume_elsewhere is not None:
@@ -473,6 +481,8 @@ class Job:
                 run = self._claim_as(State.RUNNING, cause, take_over=take_over)
                 self._meter.start()
                 self._attempt(run)
+        except JobOwned:
+            self._loop.call(self._tell)  # another process came first: its run is followed
         except Exception as fault:  # noqa: BLE001 - see above
             # With a claim that is given up now, the job is interrupted, for everybody; without
             # one (the database is away, another process has the job) it is what it was.

@@ -202,24 +202,48 @@ def test_processes_that_call_at_once_load_once(if_exists, database_url, many_row
     answers = [caller.end()[0].strip() for caller in callers]
     assert "4000" in answers
     for answer in answers:
-        assert answer == "4000" or answer.startswith(("JobOwned", "TargetExists")), answers
+        assert answer == "4000" or answer.startswith("TargetExists"), answers
     assert look.contents("t")[0] == 4000
     assert look.staging() == []
 
 
-def test_the_other_processs_job_is_not_touched(workspace, another_workspace, many_rows):
-    """While one owner runs the job, the same call and resume elsewhere raise JobOwned naming it."""
+def test_the_other_processs_job_is_followed(workspace, another_workspace, many_rows):
+    """While one owner runs the job, the same call elsewhere follows it; resume() is refused."""
     path = many_rows(20_000)
     job = workspace.upload(path, "t", max_rate=2e5)
     wait_until(lambda: job.progress.rows > 0)
     other = another_workspace()
-    for call in (lambda: other.upload(path, "t"), lambda: other.resume(job.id)):
-        with pytest.raises(JobOwned, match=rf"process {os.getpid()} on .* since .*; pause it"):
-            call()
-    with pytest.raises(JobOwned):
+    followed = other.upload(path, "t")
+    assert followed.id == job.id
+    assert not followed.runs_here
+    with pytest.raises(JobOwned, match=rf"process {os.getpid()} on .* since .*; pause it"):
+        other.resume(job.id)
+    with pytest.raises(JobOwned, match="terminate it before you start over"):
         other.upload(path, "t", again=True)
+    with pytest.raises(JobOwned, match="is running in this process; terminate it"):
+        workspace.upload(path, "t", again=True)
     job.max_rate = None
     assert job.wait().rows_loaded == 20_000
+    assert followed.wait(60).rows_loaded == 20_000
+    assert followed.state == "completed"
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_the_call_right_after_terminate_waits_for_the_clean_up(
+    workspace, many_rows, look, again, monkeypatch
+):
+    """It does not attach to a job that is about to end, and is not refused: it begins anew."""
+    path = many_rows(20_000)
+    job = workspace.upload(path, "t", max_rate=2e5)
+    wait_until(lambda: job.progress.rows > 0)
+    job.terminate()
+    assert job.is_ending
+    second = workspace.upload(path, "t", again=again)
+    assert job.state == "terminated"
+    assert second.id != job.id
+    assert second.wait(60).rows_loaded == 20_000
+    assert look.staging() == []
+    assert look.one("SELECT count(*) FROM t") == 20_000
 
 
 def test_a_job_that_another_process_finished_is_seen_as_finished(
