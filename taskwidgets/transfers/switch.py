@@ -9,6 +9,7 @@ import psycopg2
 from sqlalchemy import Connection
 
 from taskwidgets.errors import TargetError, TargetExists
+from taskwidgets.publish import replacement
 from taskwidgets.runtime.failpoints import reach
 from taskwidgets.runtime.receipt import Receipt
 from taskwidgets.runtime.run import Run
@@ -130,15 +131,21 @@ class Switch:
 
     def _rename(self, connection: Connection) -> None:
         plan = self._plan
+        replaces = plan.if_exists == "replace"
+        old = tables.find_table(connection, plan.target) if replaces else None
+        if old is not None:
+            tables.check_replace(connection, plan.target, old)  # things may have changed since
+            passed_on = replacement.inherited(connection, old.oid)
+        else:
+            passed_on = replacement.default_grants(connection, str(plan.target.schema))
         try:
-            tables.put_in_place(
-                connection, self._staging, plan.target, replace=plan.if_exists == "replace"
-            )
+            tables.put_in_place(connection, self._staging, plan.target, replace=replaces)
         except psycopg2.errors.DuplicateTable:
             raise TargetExists(
                 f'"{plan.target}" has come into being meanwhile; drop or rename it and resume the '
                 "job, or terminate it"
             ) from None
+        passed_on.apply(connection, plan.target.identifier, frozenset(plan.staged_columns))
 
     def is_done(self, tool: Session, batch: str) -> bool:
         with tool.connection.begin():

@@ -11,6 +11,7 @@ from psycopg2 import sql
 from sqlalchemy import Connection, text
 
 from taskwidgets.errors import OptionError, RightsMissing, TargetExists, TargetMismatch
+from taskwidgets.publish import replacement
 from taskwidgets.store.schema import SCHEMA
 from taskwidgets.transfers.names import TableName
 
@@ -22,6 +23,7 @@ __all__ = [
     "base_types",
     "braced",
     "check_assignable",
+    "check_replace",
     "check_target",
     "check_types",
     "count_blocks",
@@ -219,12 +221,14 @@ def check_target(
             "or another name"
         )
     if if_exists == "replace":
-        _check_replace(connection, name, table, kind)
+        check_replace(connection, name, table)
         return {}
     return _check_append(name, table, kind, columns)
 
 
-def _check_replace(connection: Connection, name: TableName, table: Table, kind: str) -> None:
+def check_replace(connection: Connection, name: TableName, table: Table) -> None:
+    """Raise what keeps a table from being replaced: TargetMismatch, RightsMissing."""
+    kind = KINDS.get(table.kind, "relation")
     if table.kind != "r":
         raise TargetMismatch(f'"{name}" is a {kind}; only an ordinary table can be replaced')
     if not table.mine:
@@ -236,6 +240,12 @@ def _check_replace(connection: Connection, name: TableName, table: Table, kind: 
         raise TargetMismatch(
             f'"{name}" cannot be replaced: {", ".join(dependents)} depend on it; '
             'drop them first, or TRUNCATE the table and use if_exists="append"'
+        )
+    reasons = replacement.blockers(connection, table.oid)
+    if reasons:
+        raise TargetMismatch(
+            f'"{name}" cannot be replaced: {"; ".join(reasons)}. TRUNCATE the table and use '
+            'if_exists="append", or load into another table'
         )
 
 

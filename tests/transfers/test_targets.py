@@ -66,7 +66,7 @@ def test_columns_may_have_any_name(workspace, tmp_path, look):
 
     path = write_rows(tmp_path / "f.csv", COLUMNS, [[n for n, _ in enumerate(COLUMNS)]])
     for if_exists, rows in (("fail", 1), ("replace", 1), ("append", 2)):
-        workspace.upload(path, "t", if_exists=if_exists).wait()
+        workspace.upload(path, "t", if_exists=if_exists, again=if_exists == "append").wait()
         assert list(look.types("t")) == COLUMNS
         assert look.rows("t") == [tuple(range(len(COLUMNS)))] * rows
 
