@@ -101,6 +101,11 @@ class Workspace:
         return self._database.engine
 
     @property
+    def database(self) -> Database:
+        """The connections, for the package's own statements."""
+        return self._database
+
+    @property
     def forked(self) -> bool:
         """Whether it came through a fork: its connections belong to the parent process."""
         return self._database.forked()

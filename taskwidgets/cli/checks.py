@@ -27,6 +27,7 @@ from taskwidgets.store.schema import SCHEMA
 from taskwidgets.store.translate import address
 from taskwidgets.tabular import boundaries
 from taskwidgets.transfers import binary_copy, csv_rows
+from taskwidgets.transfers.tables import search_path
 
 __all__ = ["Check", "all_checks"]
 
@@ -222,7 +223,8 @@ def _embedded(*, starting: bool) -> Check:
 
 
 def _server(connection: Connection, url: URL) -> Iterator[Check]:
-    row = connection.execute(text(FACTS), {"schema": SCHEMA}).one()
+    first = next(iter(search_path(connection)), None)
+    row = connection.execute(text(FACTS), {"schema": SCHEMA, "first": first}).one()
     where = f"{address(url)}, Postgres {row.version}, as {row.role}"
     if row.number < OLDEST_SERVER:
         yield Check("database", "fail", where, "taskwidgets needs Postgres 14 or newer")
@@ -290,11 +292,11 @@ FACTS = """
            current_setting('server_version_num')::int AS number,
            pg_is_in_recovery() AS standby,
            quote_ident(current_user) AS role,
-           coalesce(quote_ident(current_schema()), 'public') AS place,
+           coalesce(quote_ident(:first), 'public') AS place,
            EXISTS (SELECT FROM pg_namespace WHERE nspname = :schema) AS has_schema,
            has_database_privilege(current_database(), 'CREATE') AS may_create,
-           current_schema() IS NOT NULL
-               AND has_schema_privilege(current_schema(), 'CREATE') AS may_create_tables,
+           :first IS NOT NULL
+               AND has_schema_privilege(CAST(:first AS text), 'CREATE') AS may_create_tables,
            current_setting('max_connections')::int AS most,
            (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS used
 """

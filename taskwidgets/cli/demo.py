@@ -72,7 +72,8 @@ def _show_table(workspace: Workspace) -> None:
     with workspace.engine.begin() as connection:
         rows = connection.execute(
             text(
-                "SELECT origin, count(*), round(avg(dep_delay)::numeric, 1)"
+                "SELECT origin, pg_catalog.count(*) AS flights,"
+                " pg_catalog.round(pg_catalog.avg(dep_delay)::pg_catalog.numeric, 1) AS delay"
                 f" FROM {TABLE} GROUP BY 1 ORDER BY 1"
             )
         ).all()

@@ -45,7 +45,7 @@ def look(socket_directory: Path, data: Path) -> str | NotYet:
             connect_timeout=PATIENCE,
             # Said, else $PGHOSTADDR and $PGOPTIONS would count.
             hostaddr="",
-            options="",
+            options="-c search_path=pg_catalog,pg_temp",
         )
     except psycopg2.OperationalError as error:
         text = str(error).strip()

@@ -16,7 +16,7 @@ from taskwidgets.forms.call import call_line
 from taskwidgets.runtime.job import Job
 from taskwidgets.runtime.viewer import viewer
 from taskwidgets.runtime.words import bytes_text, count
-from taskwidgets.store.translate import is_cancelled, translated
+from taskwidgets.store.translate import is_cancelled
 from taskwidgets.transfers.relations import (
     PATIENCE,
     FirstRows,
@@ -144,8 +144,7 @@ class DownloadForm:
 
     @contextmanager
     def _begin(self) -> Iterator[Connection]:
-        engine = self.workspace.engine
-        with translated(engine.url), engine.begin() as connection:
+        with self.workspace.database.begin() as connection:
             yield connection
 
     # ------------------------------------------------------------------ what it means

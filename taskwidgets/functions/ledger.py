@@ -23,6 +23,7 @@ from taskwidgets.runtime.progress import Progress
 from taskwidgets.runtime.run import Run
 from taskwidgets.store import run_states
 from taskwidgets.store.budget import Lease
+from taskwidgets.store.driver import READ_WRITE, USERS_PATH
 from taskwidgets.store.jobs import PostgresJobStore
 from taskwidgets.store.run_states import RunState
 from taskwidgets.store.translate import is_away, translated
@@ -160,8 +161,8 @@ class Ledger:
                         valid = cursor.rowcount == 1
                     self._connection.really_roll_back()
                     with self._connection.cursor() as cursor:
-                        for statement in self._database.marks:
-                            cursor.execute(statement)
+                        if prologue := self._database.prologue:
+                            cursor.execute(";\n".join([READ_WRITE, *prologue, USERS_PATH]))
             except DatabaseError:
                 self._drop()
                 raise

@@ -18,6 +18,7 @@ from zlib_ng import zlib_ng
 from taskwidgets.errors import AlreadyLoaded
 from taskwidgets.runtime.words import counted
 from taskwidgets.store import loaded_contents
+from taskwidgets.store.driver import users_path
 from taskwidgets.store.loaded_contents import Content, LoadedContent
 from taskwidgets.tabular.stream import Stream
 
@@ -84,7 +85,8 @@ def known_contents(connection: Connection, target: Target) -> list[LoadedContent
     if known and target.kind in ("r", "p") and not _hides_rows(connection, target):
         cursor = connection.connection.cursor()
         try:
-            cursor.execute(sql.SQL("SELECT EXISTS (SELECT FROM {})").format(target.identifier))
+            with users_path(connection):  # the table's policies may call users' functions
+                cursor.execute(sql.SQL("SELECT EXISTS (SELECT FROM {})").format(target.identifier))
             if not cursor.fetchall()[0][0]:
                 return []
         finally:
@@ -166,14 +168,17 @@ def _doubt(connection: Connection, target: Target, loaded: LoadedContent) -> str
         return "; its row security hides rows from this role, so whether they are in cannot be told"
     if target.oid != loaded.table_oid:
         return "; the table was made anew since, so whether the rows are in cannot be told"
-    condition = "age(xmin) >= age({})" if loaded.made_table else "xmin = {}"
+    condition = (
+        "pg_catalog.age(xmin) OPERATOR(pg_catalog.>=) pg_catalog.age({1})"
+        if loaded.made_table
+        else "xmin OPERATOR(pg_catalog.=) {1}"
+    )
+    xid = sql.SQL("{}::pg_catalog.text::pg_catalog.xid").format(sql.Literal(str(loaded.xid)))
+    statement = sql.SQL(f"SELECT EXISTS (SELECT FROM {{0}} WHERE {condition})")
     cursor = connection.connection.cursor()
     try:
-        cursor.execute(
-            sql.SQL(f"SELECT EXISTS (SELECT FROM {{}} WHERE {condition})").format(
-                target.identifier, sql.SQL("{}::text::xid").format(sql.Literal(str(loaded.xid)))
-            )
-        )
+        with users_path(connection):
+            cursor.execute(statement.format(target.identifier, xid))
         if cursor.fetchall()[0][0]:
             return ""
     finally:

@@ -22,6 +22,7 @@ from taskwidgets.errors import (
 )
 from taskwidgets.store import pooler
 from taskwidgets.store.budget import DEFAULT_CONNECTIONS, POOL_OVERFLOW, POOLED, Budget
+from taskwidgets.store.driver import Prologue, StoreConnection
 from taskwidgets.store.schema import SCHEMA
 from taskwidgets.store.translate import address, is_away, translated
 
@@ -106,6 +107,7 @@ class Database:
         self._pid = os.getpid()
         self._look = threading.Lock()
         self.session = uuid.uuid4().hex  # tells this process's connections from all others
+        self._prologue = Prologue()
         # Short statements (a claim, a transition) share a few connections; ping, since the server
         # may have been restarted between two cells.
         self._short = self._engine(
@@ -114,10 +116,12 @@ class Database:
             pool_timeout=POOL_PATIENCE,
             pool_pre_ping=True,
         )
+        # The engine is the user's as well: only ``begin()`` makes a transaction of the package.
+        event.listen(self._short, "checkout", _for_queries_of_the_user)
+        event.listen(self._short, "connect", self._find_default_schema)
         # A worker's connection is its own for the whole transfer, and is closed with it.
-        self._long = self._engine(poolclass=NullPool)
-        if self._pooled:
-            self._mark_transactions()
+        self._long = self._engine(poolclass=NullPool, use_native_hstore=False)
+        self._settle_prologue()
 
     @property
     def is_pooled(self) -> bool:
@@ -132,18 +136,20 @@ class Database:
         with self._look:
             if self._pooled is None:
                 self._pooled = is_between
-                if is_between:
-                    self._mark_transactions()
+                self._settle_prologue()
 
-    def _mark_transactions(self) -> None:
-        statement = pooler.mark(self.session)
-        for engine in (self._short, self._long):
-            event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(statement))
+    def _settle_prologue(self) -> None:
+        if self._pooled:
+            self._prologue.mark = pooler.mark(self.session)
+        self._prologue.is_direct = self._pooled is False
 
     @property
-    def marks(self) -> list[str]:
-        """What a transaction begins with that is not made through this object; perhaps nothing."""
-        return [pooler.mark(self.session)] if self.is_pooled else []
+    def prologue(self) -> list[str]:
+        """What a transaction begins with that is not made through this object; perhaps nothing.
+
+        Behind a pooler: what undoes the settings of others, and the mark.
+        """
+        return self._prologue.resets() if self.is_pooled else []
 
     def transactions_at_once(self, needed: int, wanted: int) -> int:
         """How many more transactions may be open at once, ``wanted`` at most.
@@ -163,6 +169,17 @@ class Database:
             )
         return count
 
+    def _find_default_schema(self, driver: StoreConnection, _record: object) -> None:
+        """Correct what SQLAlchemy has just found out with our search path, for users' tables."""
+        dialect = self._short.dialect
+        if dialect.default_schema_name in (None, "pg_catalog"):
+            driver.is_users = True
+            with driver.cursor() as cursor:
+                cursor.execute("SELECT pg_catalog.current_schema()")
+                ((name,),) = cursor.fetchall()
+            driver.rollback()
+            dialect.default_schema_name = name
+
     @property
     def _arguments(self) -> dict[str, Any]:
         return {**CONNECT_ARGUMENTS, "application_name": application_name(self.session)}
@@ -171,7 +188,7 @@ class Database:
         return create_engine(
             self.url,
             hide_parameters=True,  # a statement's values are the user's data: not into tracebacks
-            connect_args=self._arguments,
+            connect_args={**self._arguments, "connection_factory": self._prologue.connect},
             **options,
         )
 
@@ -186,14 +203,17 @@ class Database:
 
     @property
     def engine(self) -> Engine:
-        """The pooled engine, for those who have queries of their own."""
+        """The pooled engine, for queries of the user's own, in the user's search path."""
         return self._short
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
         """A short transaction: committed at the end, rolled back on an error of our tree."""
-        with translated(self.url), self._short.begin() as connection:
-            yield connection
+        with translated(self.url), self._short.connect() as connection:
+            driver: Any = connection.connection.driver_connection
+            driver.is_users = False
+            with connection.begin():
+                yield connection
 
     def connect(self) -> Connection:
         """A connection of one's own, for a worker or the keeper; the caller closes it."""
@@ -277,3 +297,7 @@ class Database:
         """Close the idle connections."""
         self._short.dispose(close=not self.forked())
         self._long.dispose(close=not self.forked())
+
+
+def _for_queries_of_the_user(driver: StoreConnection, _record: object, _proxy: object) -> None:
+    driver.is_users = True

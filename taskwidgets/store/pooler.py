@@ -70,7 +70,10 @@ def mark_number(session: str) -> int:
 
 def mark(session: str) -> str:
     """The statement by which a transaction is marked as this process's."""
-    return f"SELECT pg_advisory_xact_lock_shared({MARK_CLASS}, {mark_number(session)})"
+    return (
+        "SELECT pg_catalog.pg_advisory_xact_lock_shared"
+        f"({MARK_CLASS}::pg_catalog.int4, {mark_number(session)}::pg_catalog.int4)"
+    )
 
 
 def granted(connect: dict[str, Any], needed: int, wanted: int) -> int:

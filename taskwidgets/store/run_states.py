@@ -1,7 +1,8 @@
 """What the last checkpoint of a user's own job said: one row a job, replaced by each checkpoint.
 
 The statements take the driver's parameters, as they run on the store's connections and on those
-that the user's function writes its rows with.
+that the user's function writes its rows with, in the search path that the function has by then: so
+each name and operator has its schema.
 """
 
 from __future__ import annotations
@@ -22,19 +23,25 @@ __all__ = ["BEGUN", "RECORD", "RunState", "forget", "latest", "progress_of"]
 # cannot slip in between.
 RECORD = """
     INSERT INTO taskwidgets.run_states (job_id, serial, state, progress)
-    SELECT id, %(serial)s, %(state)s::jsonb, %(progress)s::jsonb FROM taskwidgets.jobs
-    WHERE id = %(job_id)s AND epoch = %(epoch)s AND state = ANY(%(states)s)
+    SELECT id, %(serial)s, %(state)s::pg_catalog.jsonb, %(progress)s::pg_catalog.jsonb
+    FROM taskwidgets.jobs
+    WHERE id OPERATOR(pg_catalog.=) %(job_id)s::pg_catalog.int8
+      AND epoch OPERATOR(pg_catalog.=) %(epoch)s::pg_catalog.int4
+      AND state OPERATOR(pg_catalog.=) ANY(%(states)s::pg_catalog.text[])
     FOR SHARE
     ON CONFLICT (job_id) DO UPDATE
     SET serial = EXCLUDED.serial, state = EXCLUDED.state, progress = EXCLUDED.progress,
-        at = clock_timestamp()
-    WHERE run_states.serial = EXCLUDED.serial - 1
+        at = pg_catalog.clock_timestamp()
+    WHERE run_states.serial
+          OPERATOR(pg_catalog.=) (EXCLUDED.serial OPERATOR(pg_catalog.-) 1::pg_catalog.int8)
 """
 
 # Whether the claim is valid, asked before the user's statements: to fail early, not to be safe.
 BEGUN = """
     SELECT FROM taskwidgets.jobs
-    WHERE id = %(job_id)s AND epoch = %(epoch)s AND state = ANY(%(states)s)
+    WHERE id OPERATOR(pg_catalog.=) %(job_id)s::pg_catalog.int8
+      AND epoch OPERATOR(pg_catalog.=) %(epoch)s::pg_catalog.int4
+      AND state OPERATOR(pg_catalog.=) ANY(%(states)s::pg_catalog.text[])
 """
 
 PLACES = "places"  # beside the progress: where the loops of run.track() are, kept from the state

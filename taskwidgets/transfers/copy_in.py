@@ -36,6 +36,11 @@ class CopyIn:
         self._has_text = plan.dialect.delimiter not in NOT_IN_TEXT
         self._made: dict[tuple[bool, bool], sql.Composed] = {}
 
+    @property
+    def table(self) -> TableName:
+        """The table that the rows go into."""
+        return self._staging
+
     def run(self, cursor: Any, data: bytes | memoryview, *, tolerant: bool = False) -> int:
         """COPY the data by a cursor of the driver; the number of rows that it took.
 

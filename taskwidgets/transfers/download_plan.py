@@ -46,6 +46,9 @@ KINDS_SENT = {
     ("int8send", "int8out"): "i",
     ("boolsend", "boolout"): "b",
 }
+NOTATION = text(
+    "SELECT name, current_setting(name) AS setting FROM unnest(CAST(:names AS text[])) AS name"
+)
 CONCAT = sql.SQL("pg_catalog.concat")  # a search path may have another one first
 FORMULA_BEGINS = "=+-@\t\r"  # what a spreadsheet takes for a formula (OWASP, "CSV Injection")
 
@@ -269,7 +272,8 @@ class DownloadPlan:
 def _harmless_text(column: str) -> sql.Composable:
     # concat() gives a value's own text; a cast would cut the blanks from a char(n).
     return sql.SQL(
-        "CASE WHEN pg_catalog.left({1}({0}), 1) = ANY ({2}) THEN {1}('''', {0})"
+        "CASE WHEN pg_catalog.left({1}({0}), 1) OPERATOR(pg_catalog.=) ANY ({2})"
+        " THEN {1}('''', {0})"
         " WHEN {0} IS NOT NULL THEN {1}({0}) END"
     ).format(sql.Identifier(column), CONCAT, sql.Literal(list(FORMULA_BEGINS)))
 
@@ -291,10 +295,8 @@ def make_plan(
     path = Path(options.path)
     if not options.is_folder:
         check_target_path(path, replace=options.if_exists == "replace")
-    settings = {
-        name: str(connection.scalar(text("SELECT current_setting(:name)"), {"name": name}))
-        for name in SETTINGS
-    }
+    told = connection.execute(NOTATION, {"names": list(SETTINGS)})
+    settings = {row.name: row.setting for row in told}
     if options.format == PARQUET:
         settings |= PARQUET_SETTINGS
     table: TableName | None = None

@@ -168,7 +168,7 @@ class Exporting(ABC):
             run,
             self._plan,
             self._staging,
-            lambda begin: self._patient_reader(opening(begin, database.marks, settings)),
+            lambda begin: self._patient_reader(opening(begin, database.prologue, settings)),
         )
         Crew(self._store.database, run, task, 1).work()
         assert task.settled is not None
@@ -211,7 +211,7 @@ class Exporting(ABC):
             return self._snapshot.open(run, written)
         assert self._plan.materialized is not None
         settings = [*self._kept.settings(), *IN_ORDER]
-        begin = opening(["BEGIN READ ONLY"], self._store.database.marks, settings)
+        begin = opening(["BEGIN READ ONLY"], self._store.database.prologue, settings)
         return begin, self._plan.materialized["blocks"]
 
     def _copies(self) -> RangeCopies:

@@ -20,6 +20,7 @@ from taskwidgets.runtime.run import Run
 from taskwidgets.runtime.threads import start_thread
 from taskwidgets.store.budget import Lease
 from taskwidgets.store.database import Database
+from taskwidgets.store.driver import begin_with
 from taskwidgets.store.translate import is_away
 from taskwidgets.transfers import tables
 from taskwidgets.transfers.crew import Session
@@ -89,8 +90,8 @@ class KeptSnapshot:
         # Whoever alters the table waits for the snapshot; only behind such a one may we wait.
         patience = f"SET LOCAL lock_timeout = '{QUEUE_PATIENCE}'"
         settings = [*self._plan.settings(), *IN_ORDER, patience]
-        begin = opening(self._snapshot.begin, self._database.marks, settings)
-        return [*begin, *self._prove(seen)], seen.blocks
+        prologue, checks = self._database.prologue, self._prove(seen)
+        return opening(self._snapshot.begin, prologue, settings, *checks), seen.blocks
 
     def recovers(self, run: Run, fault: DatabaseError) -> bool:
         """Whether the export can go on after this fault, with another snapshot; it is let go."""
@@ -239,11 +240,12 @@ class KeptSnapshot:
         try:
             session = self._counting = Session(self._database)
             try:
-                for statement in [*snapshot.begin, *self._database.marks]:
-                    tables.execute(session.connection, statement)
+                connection = session.connection
+                connection.execution_options(isolation_level="REPEATABLE READ")
+                begin_with(connection, ["SET TRANSACTION READ ONLY", snapshot.join])
                 if over.is_set():
                     return
-                rows = tables.count_rows(session.connection, table)
+                rows = tables.count_rows(connection, table)
             finally:
                 self._counting = None
                 session.close()

@@ -21,6 +21,7 @@ from zlib_ng import zlib_ng
 
 from taskwidgets.errors import DatabaseError
 from taskwidgets.runtime.store import Claim
+from taskwidgets.store.driver import PINNED_PATH
 from taskwidgets.store.translate import translated
 from taskwidgets.transfers.part_formats import part_writer
 from taskwidgets.transfers.places import NewFile, Place
@@ -30,7 +31,8 @@ from taskwidgets.transfers.remote import worker_address
 
 __all__ = ["Entry", "PartMade", "PartOrder", "make_part", "write_part"]
 
-IS_CLAIMED = """
+IS_CLAIMED = f"""
+    {PINNED_PATH};
     SELECT FROM taskwidgets.jobs
     WHERE id = %s AND epoch = %s AND state IN ('running', 'pausing')
 """

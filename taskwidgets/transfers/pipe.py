@@ -26,6 +26,7 @@ from psycopg2.extensions import POLL_OK, POLL_WRITE
 from sqlalchemy.engine import URL
 
 from taskwidgets.errors import ServerUnreachable
+from taskwidgets.store.driver import PINNED_PATH
 from taskwidgets.store.translate import address
 from taskwidgets.transfers.reader import (
     CANCEL_SECONDS,
@@ -41,7 +42,8 @@ from taskwidgets.transfers.reader import (
 __all__ = ["NoPipe", "PipeReader"]
 
 # Only who may write files is asked whether the server sees this one.
-SEEN = """
+SEEN = f"""
+    {PINNED_PATH};
     SELECT CASE WHEN current_setting('is_superuser') = 'on'
                 THEN (SELECT size FROM pg_stat_file(%s, true)) IS NOT NULL ELSE false END
 """
@@ -103,8 +105,8 @@ class PipeReader:
             if error.pgcode is None:
                 raise
             raise NoPipe from None
-        for statement in begin:
-            self._execute(cursor, statement)
+        if begin:  # at once: each alone would be a way to the server and back
+            self._execute(cursor, ";\n".join(begin))
 
     def read(self, copy: CopyOut) -> Pieces:
         if self._is_cancelled:

@@ -153,7 +153,7 @@ def _types(
 ) -> dict[str, str]:
     """Each column's type: given, else the existing table's, else inferred from a sample."""
     given = _given_types(options, reading)
-    tables.check_types(connection, given)
+    given = tables.resolve_types(connection, given)
     if existing:
         tables.check_assignable(connection, target, given, existing)
         return {**existing, **given}

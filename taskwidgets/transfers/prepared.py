@@ -93,7 +93,7 @@ def prepared_spec(
         wanted = options.types
         if isinstance(wanted, Mapping):
             wanted = by_column(wanted, origin.columns, columns, "types")
-        tables.check_types(connection, check_types(wanted, columns))
+        tables.resolve_types(connection, check_types(wanted, columns))
     if columns is not None and options.source_column is not None:
         columns = (*columns, options.source_column)
     if columns is not None or options.if_exists != "append":

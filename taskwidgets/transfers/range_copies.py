@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from taskwidgets.transfers.csv_rows import CsvForm
 from taskwidgets.transfers.reader import CopyOut
+from taskwidgets.transfers.snapshot import before_block, from_block
 
 __all__ = ["IN_ORDER", "RangeCopies"]
 
@@ -50,7 +51,7 @@ class RangeCopies:
 
     def of(self, start: int, stop: int) -> CopyOut:
         """That of blocks [start, stop)."""
-        where = f" WHERE ctid >= '({start},0)' AND ctid < '({stop},0)'"
+        where = f" WHERE {from_block(start)} AND {before_block(stop)}"
         return CopyOut(self._select, self._options, self._form, where)
 
     def learn(self, size: int, rows: int) -> None:

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from sqlalchemy.engine import URL
 
 from taskwidgets.errors import DatabaseError, RightsMissing, ServerUnreachable
+from taskwidgets.store.driver import PINNED_PATH, USERS_PATH
 from taskwidgets.store.translate import address
 from taskwidgets.transfers.copier import FRAME
 from taskwidgets.transfers.csv_rows import CsvForm, Piece
@@ -53,7 +54,7 @@ SHORTEST_NAP, LONGEST_NAP = 1, 8
 # waits for its turn in the file is idle in its transaction. (pg_dump does the same.) Settings that
 # are unknown to the server's version are not in its list.
 PATIENT = (
-    "SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('statement_timeout',"
+    "SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN ('statement_timeout',"
     " 'lock_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout',"
     " 'transaction_timeout')"
 )
@@ -129,13 +130,16 @@ class Reader(Protocol):
         """End the session, its statement with it, and wait until it is gone."""
 
 
-def opening(begin: Sequence[str], marks: Sequence[str], settings: Sequence[str]) -> list[str]:
+def opening(
+    begin: Sequence[str], prologue: Sequence[str], settings: Sequence[str], *checks: str
+) -> list[str]:
     """The statements that open the one transaction in which a reader does all its reading.
 
-    ``begin`` comes first: a snapshot is joined before anything else. All that is set is set for
-    this transaction.
+    ``begin`` comes first: a snapshot is joined before anything else. ``prologue``: that of the
+    database. All that is set is set for this transaction. What is read then is read in the search
+    path of the user: a query is the user's, and so is what a view or a computed column calls.
     """
-    return [*begin, *marks, PATIENT, *settings]
+    return [*begin, PINNED_PATH, *prologue, PATIENT, *settings, *checks, USERS_PATH]
 
 
 class CopierReader:

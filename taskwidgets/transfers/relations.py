@@ -11,10 +11,11 @@ from psycopg2 import sql
 from sqlalchemy import Connection, text
 
 from taskwidgets.errors import SourceError
+from taskwidgets.store.driver import users_path
 from taskwidgets.store.schema import SCHEMA
 from taskwidgets.transfers.names import TableName
 from taskwidgets.transfers.sources import check_query, output_columns
-from taskwidgets.transfers.tables import KINDS, braced
+from taskwidgets.transfers.tables import KINDS, braced, search_path
 
 __all__ = ["FirstRows", "Listed", "count_rows", "first_rows", "list_relations", "quoted"]
 
@@ -31,23 +32,20 @@ LISTED = text(
            CASE WHEN c.relkind IN ('r', 'm') THEN pg_table_size(c.oid) END AS bytes,
            coalesce(n.nspname = (
              SELECT s.nspname FROM pg_class o JOIN pg_namespace s ON s.oid = o.relnamespace
-             WHERE o.relname = c.relname AND s.nspname = ANY (current_schemas(false))
+             WHERE o.relname = c.relname AND s.nspname = ANY (:path)
                AND o.relkind IN ('r', 'p', 'v', 'm', 'f')
-             ORDER BY array_position(current_schemas(false), s.nspname) LIMIT 1), false) AS visible
+             ORDER BY array_position(CAST(:path AS text[]), s.nspname::text) LIMIT 1), false
+           ) AS visible
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition
       AND n.nspname <> ALL (:hidden)
       AND n.nspname NOT LIKE 'pg\\_toast%' AND n.nspname NOT LIKE 'pg\\_temp%'
       AND has_schema_privilege(n.oid, 'USAGE')
       AND (has_table_privilege(c.oid, 'SELECT') OR has_any_column_privilege(c.oid, 'SELECT'))
-    ORDER BY n.nspname <> ALL (current_schemas(false)), n.nspname, c.relname
+    ORDER BY n.nspname <> ALL (:path), n.nspname, c.relname
     LIMIT :most
     """
 )
-TYPES = text(
-    "SELECT oid::bigint, format_type(oid, NULL) AS name FROM pg_type WHERE oid = ANY (:oids)"
-)
-
 # COPY's text format: https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.55.9.2
 _ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
@@ -96,7 +94,8 @@ def _written(name: str) -> str:
 def list_relations(connection: Connection) -> list[Listed]:
     """All tables and views that this role may read, those of the search path first."""
     hidden = ["pg_catalog", "information_schema", SCHEMA]
-    found = connection.execute(LISTED, {"hidden": hidden, "most": MOST_LISTED})
+    path = search_path(connection)
+    found = connection.execute(LISTED, {"hidden": hidden, "most": MOST_LISTED, "path": path})
     return [
         Listed(TableName(row.schema, row.name), KINDS[row.kind], row.rows, row.bytes, row.visible)
         for row in found
@@ -110,7 +109,8 @@ def count_rows(connection: Connection, name: TableName) -> int:
         cursor.execute("SET TRANSACTION READ ONLY")
         cursor.execute(f"SET LOCAL statement_timeout = '{COUNTING}s'")
         cursor.execute(f"SET LOCAL lock_timeout = '{COUNTING}s'")
-        cursor.execute(sql.SQL("SELECT count(*) FROM {}").format(name.identifier))
+        with users_path(connection):  # a policy of the table may call functions
+            cursor.execute(sql.SQL("SELECT pg_catalog.count(*) FROM {}").format(name.identifier))
         row = cursor.fetchone()
         return int(row[0]) if row else 0
     finally:
@@ -134,23 +134,19 @@ def first_rows(
     checked = check_query(connection, query)
     select = sql.SQL(braced(checked)).format()
     columns = output_columns(connection, select)
-    oids = [column.type_oid for column in columns]
-    named = connection.execute(TYPES, {"oids": oids})
-    types: dict[int, str] = {row.oid: row.name for row in named}
     taken = _Bounded()
     cursor: Any = connection.connection.cursor()
     try:
-        cursor.copy_expert(
-            sql.SQL(
-                "COPY (SELECT * FROM ({}\n) AS source LIMIT {}) TO STDOUT WITH (ENCODING 'UTF8')"
-            ).format(select, sql.Literal(limit)),
-            taken,
-        )
+        copy = sql.SQL(
+            "COPY (SELECT * FROM ({}\n) AS source LIMIT {}) TO STDOUT WITH (ENCODING 'UTF8')"
+        ).format(select, sql.Literal(limit))
+        with users_path(connection):
+            cursor.copy_expert(copy, taken)
     finally:
         cursor.close()
     return FirstRows(
         tuple(column.name for column in columns),
-        {column.name: types.get(column.type_oid, "") for column in columns},
+        {column.name: column.base_type for column in columns},
         [_row(line) if columns else () for line in taken.lines()],
     )
 

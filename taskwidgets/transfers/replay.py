@@ -12,6 +12,7 @@ from taskwidgets.errors import IllegalTransition, OptionError, TargetError
 from taskwidgets.runtime.receipt import Receipt
 from taskwidgets.runtime.states import State
 from taskwidgets.store import rejects
+from taskwidgets.store.driver import commit_in_users_path
 from taskwidgets.store.jobs import PostgresJobStore
 from taskwidgets.store.rejects import Reject
 from taskwidgets.store.translate import translated
@@ -83,6 +84,7 @@ def replay(store: PostgresJobStore, job_id: int, mended: pd.DataFrame) -> Receip
         )
         decided = {**plan.to_json(), "landed": landed}
         store.count_again(connection, job_id, progress, receipt, decided)
+        commit_in_users_path(connection)
     store.note(
         job_id, "replay", f"{len(loaded):,} mended rows loaded, {len(refused):,} still refused"
     )
@@ -140,15 +142,17 @@ def _grammar(plan: UploadPlan) -> Grammar:
 
 def _load(connection: Connection, plan: UploadPlan, data: bytes) -> Sorted:
     """The mended records through a temporary table into the target."""
+    # Earlier releases kept the types as the search path of the time had them.
+    types = tables.resolve_types(connection, plan.types)
     utf8 = replace(plan, dialect=_grammar(plan).output)
     tables.drop(connection, MENDED)
-    tables.create_staging(connection, MENDED, plan.staged_columns, plan.types, plan.source_column)
+    tables.create_staging(connection, MENDED, plan.staged_columns, types, plan.source_column)
     tables.name_source(connection, plan.source_name)
     sorter = Sorter(
         CopyIn(MENDED, utf8),
         utf8.dialect,
         plan.columns,
-        plan.types,
+        types,
     )
     sorted_in = sorter.load(connection, data, changed_records(utf8, data))
     if tables.find_table(connection, plan.target) is None:

@@ -38,10 +38,14 @@ from sqlalchemy import Connection, text
 
 from taskwidgets.errors import DatabaseError, SourceChanged
 from taskwidgets.store.database import Database
+from taskwidgets.store.driver import users_path
 from taskwidgets.store.translate import translated
 from taskwidgets.transfers.names import TableName
 
-__all__ = ["LOCK_NOT_AVAILABLE", "SETTINGS", "Snapshot", "Witness", "Written", "compare", "verify"]
+__all__ = [
+    "LOCK_NOT_AVAILABLE", "SETTINGS", "Snapshot", "Witness", "Written", "before_block", "compare",
+    "from_block", "verify",
+]  # fmt: skip
 
 # A pause keeps the snapshot, so that resuming needs no proof; but a transaction left open holds
 # back the clean-up of the whole database. The server itself ends it after this time without a sign
@@ -52,7 +56,10 @@ LOCK_NOT_AVAILABLE = "55P03"
 UNDEFINED_TABLE = "42P01"
 
 # What a value's text depends on; kept with the job, so that a resume writes as it began.
-SETTINGS = ("DateStyle", "IntervalStyle", "TimeZone", "extra_float_digits", "bytea_output")
+SETTINGS = (
+    "DateStyle", "IntervalStyle", "TimeZone", "extra_float_digits", "bytea_output", "xmlbinary",
+    "lc_monetary", "lc_numeric", "lc_time",
+)  # fmt: skip
 
 FACTS = text(
     """
@@ -131,10 +138,20 @@ class Written:
     @property
     def where(self) -> str:
         """The condition for a row to be among them."""
-        parts = [f"ctid < '({self.blocks},0)'::tid"]
+        parts = [before_block(self.blocks)]
         for start, stop in self.gaps:
-            parts.append(f"NOT (ctid >= '({start},0)'::tid AND ctid < '({stop},0)'::tid)")
+            parts.append(f"NOT ({from_block(start)} AND {before_block(stop)})")
         return " AND ".join(parts)
+
+
+def from_block(block: int) -> str:
+    """The condition for a row to be in this block or behind it, in any search path."""
+    return f"ctid OPERATOR(pg_catalog.>=) '({block},0)'::pg_catalog.tid"
+
+
+def before_block(block: int) -> str:
+    """The condition for a row to be in a block before this one, in any search path."""
+    return f"ctid OPERATOR(pg_catalog.<) '({block},0)'::pg_catalog.tid"
 
 
 class Snapshot:
@@ -171,8 +188,13 @@ class Snapshot:
         """The statements by which another session joins."""
         return [
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-            f"SET TRANSACTION SNAPSHOT '{self.number}'",
+            self.join,
         ]
+
+    @property
+    def join(self) -> str:
+        """The statement that has a transaction of this isolation see the snapshot."""
+        return f"SET TRANSACTION SNAPSHOT '{self.number}'"
 
     def witness(self, table: TableName, oid: int, patience: str = "0") -> Witness:
         """What the table is like in this snapshot.
@@ -255,16 +277,17 @@ def verify(snapshot: Snapshot, table: TableName, then: Witness, written: Written
         cursor = snapshot.connection.connection.cursor()
         try:
             # Ages are compared by 32 bits around the present, as xmin has no more.
-            cursor.execute(
-                sql.SQL(
-                    "SELECT count(*), count(*) FILTER (WHERE {}),"
-                    " count(*) FILTER (WHERE age(xmin) <= age({}::text::xid)) FROM {}"
-                ).format(
-                    sql.SQL(written.where),
-                    sql.Literal(str(then.oldest % (1 << 32))),
-                    table.identifier,
-                )
+            statement = sql.SQL(
+                "SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE {}),"
+                " pg_catalog.count(*) FILTER (WHERE pg_catalog.age(xmin) OPERATOR(pg_catalog.<=)"
+                " pg_catalog.age({}::pg_catalog.xid)) FROM {}"
+            ).format(
+                sql.SQL(written.where),
+                sql.Literal(str(then.oldest % (1 << 32))),
+                table.identifier,
             )
+            with users_path(snapshot.connection):
+                cursor.execute(statement)
             total, rows, younger = cursor.fetchall()[0]
         finally:
             cursor.close()

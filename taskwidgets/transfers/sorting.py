@@ -18,12 +18,14 @@ import psycopg2
 from sqlalchemy import Connection, text
 
 from taskwidgets.csvfile.types.exactness import ChangeFinder
+from taskwidgets.store.driver import users_path
 from taskwidgets.tabular.boundaries import records
 from taskwidgets.tabular.dialect import Dialect
 from taskwidgets.tabular.fields import split_fields, without_ending
 from taskwidgets.tabular.lines import records_at_lines
 from taskwidgets.transfers.copy_in import CopyIn
 from taskwidgets.transfers.faults import VALUE_CHANGED, changed_value, find_fault
+from taskwidgets.transfers.tables import spoken
 from taskwidgets.transfers.upload_plan import UploadPlan
 
 __all__ = ["Bad", "Sorted", "Sorter", "changed_records"]
@@ -35,8 +37,17 @@ UNKNOWN = "22P02"  # invalid_text_representation, where the server does not say 
 # Only these are asked for what is wrong with a value: text takes everything.
 ERRORS = """
     SELECT asked.number, found.message, found.sql_error_code
-    FROM unnest(%s::int[], %s::text[], %s::text[]) AS asked (number, value, type),
-         LATERAL pg_input_error_info(asked.value, asked.type) AS found
+    FROM ROWS FROM (
+             pg_catalog.unnest(%s::pg_catalog.int4[]),
+             pg_catalog.unnest(%s::pg_catalog.text[]),
+             pg_catalog.unnest(%s::pg_catalog.text[])
+         ) AS asked (number, value, name)
+    JOIN pg_catalog.pg_attribute a
+      ON a.attrelid OPERATOR(pg_catalog.=) pg_catalog.to_regclass(%s)::pg_catalog.oid
+         AND a.attname::pg_catalog.text OPERATOR(pg_catalog.=) asked.name,
+         LATERAL pg_catalog.pg_input_error_info(
+             asked.value, pg_catalog.format_type(a.atttypid, a.atttypmod)
+         ) AS found
     WHERE found.message IS NOT NULL
     ORDER BY asked.number
 """
@@ -88,7 +99,7 @@ class Sorter:
         names = "|".join(map(re.escape, sorted(columns, key=len, reverse=True)))
         self._names = re.compile(rf"[\"«»„“”]\s?({names})\s?[\"«»“”]")
         self._typed = [
-            (index, types[column])
+            (index, column)
             for index, column in enumerate(columns)
             if types.get(column, "text") != "text"
         ]
@@ -113,7 +124,8 @@ class Sorter:
             heard: deque[str] = deque()  # of a plain list, the driver keeps the last fifty only
             connection.execute(text("SAVEPOINT taskwidgets_piece"))
             try:
-                rows = self._copy(driver, data[start:stop], heard, tolerant=tolerant)
+                with users_path(connection):
+                    rows = self._copy(driver, data[start:stop], heard, tolerant=tolerant)
             except psycopg2.Error as error:
                 piece = bytes(data[start:stop])
                 fault = find_fault(error, piece, self._dialect, self._columns)
@@ -203,22 +215,24 @@ class Sorter:
         """(column, message, SQLSTATE) for the first value of each record that does not fit."""
         numbers: list[int] = []
         values: list[str] = []
-        types: list[str] = []
+        names: list[str] = []
         width = len(self._columns)
         null = self._dialect.null_value
         for number, (record, column) in enumerate(found):
             fields = split_fields(without_ending(record), self._dialect)
-            for index, kind in self._typed:
+            for index, name in self._typed:
                 if column is not None and index != column:
                     continue
                 if index < len(fields) and (fields[index][1] or fields[index][0] != null):
                     numbers.append(number * width + index)
                     values.append(fields[index][0])
-                    types.append(kind)
+                    names.append(name)
         first: dict[int, tuple[str | None, str, str | None]] = {}
+        table = spoken(connection, self._copy_in.table.identifier)
         cursor = connection.connection.cursor()
         try:
-            cursor.execute(ERRORS, (numbers, values, types))
+            with users_path(connection):  # what a domain checks is users' code
+                cursor.execute(ERRORS, (numbers, values, names, table))
             for place, message, state in cursor.fetchall():
                 first.setdefault(place // width, (self._columns[place % width], message, state))
         finally:

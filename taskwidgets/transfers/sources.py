@@ -13,10 +13,11 @@ from psycopg2 import sql
 from sqlalchemy import Connection, text
 
 from taskwidgets.errors import OptionError, RightsMissing, SourceError
+from taskwidgets.store.driver import users_path
 from taskwidgets.store.schema import SCHEMA
 from taskwidgets.store.translate import is_away, is_cancelled
 from taskwidgets.transfers.names import TableName, parse_table_name
-from taskwidgets.transfers.tables import KINDS, locate
+from taskwidgets.transfers.tables import KINDS, locate, search_path
 
 __all__ = [
     "WRITES",
@@ -68,7 +69,7 @@ RELATION = text(
 )
 ALL_NAMES = text(
     """
-    SELECT CASE WHEN n.nspname = ANY (current_schemas(false)) THEN c.relname
+    SELECT CASE WHEN n.nspname = ANY (:path) THEN c.relname
                 ELSE n.nspname || '.' || c.relname END
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname <> ALL (:hidden)
@@ -76,9 +77,11 @@ ALL_NAMES = text(
     LIMIT 20000
     """
 )
+# In the user's path, in which the names are as the user knows them.
 TYPE_FACTS = text(
-    "SELECT oid::bigint, typcategory::text, format_type(oid, NULL) AS name FROM pg_type"
-    " WHERE oid = ANY (:oids)"
+    "SELECT oid::pg_catalog.int8 AS oid, typcategory::pg_catalog.text AS typcategory,"
+    " pg_catalog.format_type(oid, NULL) AS name FROM pg_catalog.pg_type"
+    " WHERE oid::pg_catalog.int8 OPERATOR(pg_catalog.=) ANY (CAST(:oids AS pg_catalog.int8[]))"
 )
 NUMERIC = 1700  # the type's number in the catalog
 
@@ -140,19 +143,19 @@ def _search(connection: Connection, given: TableName, source: str) -> TableName 
         text(
             """
             SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-            WHERE c.relname = :table AND n.nspname = ANY (current_schemas(false))
+            WHERE c.relname = :table AND n.nspname = ANY (:path)
               AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-            ORDER BY array_position(current_schemas(false), n.nspname)
+            ORDER BY array_position(CAST(:path AS text[]), n.nspname::text)
             """
         ),
-        {"table": given.table},
+        {"table": given.table, "path": search_path(connection)},
     ).all()
     return TableName(schemas[0], given.table) if schemas else None
 
 
 def _missing(connection: Connection, source: str) -> str:
     hidden = ["pg_catalog", "information_schema", SCHEMA]
-    names = list(connection.scalars(ALL_NAMES, {"hidden": hidden}))
+    names = list(connection.scalars(ALL_NAMES, {"hidden": hidden, "path": search_path(connection)}))
     folded = {name.lower(): name for name in names}
     near = difflib.get_close_matches(source.lower(), folded, n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(folded[name] for name in near)}?" if near else ""
@@ -169,7 +172,7 @@ def check_query(connection: Connection, query: str) -> str:
     # A cursor takes one statement that returns rows, nothing else; opening it runs none of it.
     tried = sql.SQL("DO {}").format(
         sql.Literal(
-            "DECLARE c refcursor; BEGIN OPEN c FOR EXECUTE "
+            "DECLARE c pg_catalog.refcursor; BEGIN OPEN c FOR EXECUTE "
             + _dollar_quoted(query)
             + "; CLOSE c; END"
         )
@@ -178,10 +181,12 @@ def check_query(connection: Connection, query: str) -> str:
     cursor = connection.connection.cursor()
     try:
         cursor.execute("SET TRANSACTION READ ONLY")
-        cursor.execute(tried)
-        understood = True
-        # A data-modifying WITH may be a cursor's query as well; but not what a SELECT reads from.
-        cursor.execute(f"SELECT * FROM ({query}\n) AS source LIMIT 0")
+        with users_path(connection):
+            cursor.execute(tried)
+            understood = True
+            # A data-modifying WITH may be a cursor's query as well; but not what a SELECT reads
+            # from.
+            cursor.execute(f"SELECT * FROM ({query}\n) AS source LIMIT 0")
     except psycopg2.Error as error:
         if understood and not (error.pgcode == "42501" or is_away(error) or is_cancelled(error)):
             raise not_reading(error.diag.message_primary or str(error)) from None
@@ -253,31 +258,35 @@ def _pointer(query: str, offset: int) -> str:
 class OutputColumn:
     """A column of what a query returns; ``category``: of its type, one letter (pg_type).
 
-    ``type_name``: as Postgres writes it, with the digits of a numeric where they are declared.
+    ``base_type``: as Postgres writes it; ``type_name``: with the digits of a numeric where they are
+    declared.
     """
 
     name: str
     category: str
     type_oid: int
     type_name: str = ""
+    base_type: str = ""
 
 
 def output_columns(connection: Connection, select: sql.Composable) -> list[OutputColumn]:
     """What columns a query returns, none of it run."""
     cursor = connection.connection.cursor()
     try:
-        cursor.execute(sql.SQL("SELECT * FROM ({}\n) AS source LIMIT 0").format(select))
-        described: Sequence[Any] = cursor.description or ()
+        with users_path(connection):
+            cursor.execute(sql.SQL("SELECT * FROM ({}\n) AS source LIMIT 0").format(select))
+            described: Sequence[Any] = cursor.description or ()
+            oids = [column.type_code for column in described]
+            facts = {row.oid: row for row in connection.execute(TYPE_FACTS, {"oids": oids})}
     finally:
         cursor.close()
-    oids = [column.type_code for column in described]
-    facts = {row.oid: row for row in connection.execute(TYPE_FACTS, {"oids": oids})}
     found = []
     for column in described:
         kind = facts.get(column.type_code)
-        category, name = ("U", "") if kind is None else (kind.typcategory, kind.name)
+        category, base = ("U", "") if kind is None else (kind.typcategory, kind.name)
+        name = base
         if column.type_code == NUMERIC and column.internal_size != -1:  # its digits are declared
             scale = column.scale - 2048 if column.scale > 1000 else column.scale  # 11 bits, signed
             name = f"{name}({column.precision},{scale})"
-        found.append(OutputColumn(column.name, category, column.type_code, name))
+        found.append(OutputColumn(column.name, category, column.type_code, name, base))
     return found

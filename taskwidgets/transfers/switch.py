@@ -16,6 +16,7 @@ from taskwidgets.runtime.run import Run
 from taskwidgets.runtime.states import State
 from taskwidgets.runtime.words import counted
 from taskwidgets.store import checkpoints, loaded_contents
+from taskwidgets.store.driver import commit_in_users_path
 from taskwidgets.store.jobs import PostgresJobStore
 from taskwidgets.transfers import tables
 from taskwidgets.transfers.crew import Session
@@ -110,6 +111,8 @@ class Switch:
                 connection, claim, State.COMPLETED, "all rows are in",
                 progress=self._run.meter.snapshot(), receipt=receipt,
             )  # fmt: skip
+            if plan.if_exists == "append":
+                commit_in_users_path(connection)
             reach("at the final switch")
         reach("after the final switch")
         self.done = True

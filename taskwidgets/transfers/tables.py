@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,9 @@ from sqlalchemy import Connection, text
 
 from taskwidgets.errors import OptionError, RightsMissing, TargetExists, TargetMismatch
 from taskwidgets.publish import replacement
+from taskwidgets.store.driver import users_path
 from taskwidgets.store.schema import SCHEMA
+from taskwidgets.tabular.types import TEXT
 from taskwidgets.transfers.names import TableName
 
 __all__ = [
@@ -25,7 +28,6 @@ __all__ = [
     "check_assignable",
     "check_replace",
     "check_target",
-    "check_types",
     "count_blocks",
     "count_rows",
     "create_like",
@@ -35,12 +37,16 @@ __all__ = [
     "execute",
     "find_table",
     "has_aside",
+    "in_any_path",
     "landing",
     "locate",
     "lock_out_others",
     "name_source",
     "put_in_place",
+    "resolve_types",
+    "search_path",
     "spoken",
+    "type_sql",
     "untouched",
     "value_functions",
 ]
@@ -49,6 +55,21 @@ KINDS = {
     "r": "table", "p": "partitioned table", "f": "foreign table", "v": "view",
     "m": "materialized view", "S": "sequence", "c": "composite type", "i": "index",
 }  # fmt: skip
+
+# What the grammar itself takes for a type of pg_catalog, whatever the search path is.
+IN_GRAMMAR = re.compile(
+    r"(?:bigint|bit|boolean|character|char|dec|decimal|double\s+precision|float|int|integer"
+    r"|interval|national|nchar|numeric|real|smallint|time|timestamp|varchar)\b",
+    re.IGNORECASE,
+)
+QUALIFIED = re.compile(r'\s*(?:"(?:[^"]|"")+"|[^\s".(\[]+)\s*\.')
+# A type's modifiers, and what makes an array of it.
+MODIFIERS = re.compile(r"\([^()]*\)(?=\s*(?:\[|$))")
+
+# Run in the user's path: all that is ours names its schema.
+USERS_SCHEMAS = "SELECT pg_catalog.current_schemas(false)"
+USERS_TYPE = text("SELECT pg_catalog.to_regtype(:name)::pg_catalog.oid::pg_catalog.int8")
+OWN_TYPE = text("SELECT to_regtype(:name)::oid::bigint, format_type(CAST(:oid AS oid), NULL)")
 
 SOURCE_SETTING = "taskwidgets.source"  # what the source column says, by the transaction
 
@@ -175,17 +196,19 @@ def locate(connection: Connection, name: TableName, given: str) -> TableName:
             )
         name = TableName(None, given)
     # Not into our own schema, which is the first of the path for a role named taskwidgets.
-    schema = next(
-        (name for name in connection.scalar(text("SELECT current_schemas(false)")) or []
-         if name != SCHEMA),
-        None,
-    )  # fmt: skip
+    schema = next((name for name in search_path(connection) if name != SCHEMA), None)
     if schema is None:
         raise OptionError(
             "the search_path of this role names no schema that exists; "
             f"write the table's schema: schema.{name.table}"
         )
     return TableName(str(schema), name.table)
+
+
+def search_path(connection: Connection) -> list[str]:
+    """The schemas of the user's search path that exist."""
+    with users_path(connection):
+        return list(connection.exec_driver_sql(USERS_SCHEMAS).scalar() or [])
 
 
 def find_table(connection: Connection, name: TableName) -> Table | None:
@@ -281,16 +304,49 @@ def _list(names: Sequence[str]) -> str:
     return shown if len(names) <= 12 else f"{shown} and {len(names) - 12} more"
 
 
-def check_types(connection: Connection, types: dict[str, str]) -> None:
-    """OptionError unless every type is one that this server knows (``numeric(10,2)`` too)."""
+def resolve_types(connection: Connection, types: dict[str, str]) -> dict[str, str]:
+    """The types by names that mean the same in every search path.
+
+    Each is looked up in the user's search path. Types of pg_catalog keep the name that was given,
+    modifiers and all (``numeric(10,2)``); others get that of their schema. OptionError unless every
+    type is one that this server knows.
+    """
+    found: dict[str, str] = {}
     for column, name in types.items():
-        try:
-            with connection.begin_nested():
-                known = connection.scalar(text("SELECT to_regtype(:name)"), {"name": name})
-        except Exception:  # noqa: BLE001 - older servers raise on what does not even parse
-            known = None
-        if known is None or ";" in name or "--" in name:
-            raise OptionError(f"types: {name!r}, given for column {column!r}, is no type here")
+        if name not in found:
+            known = _resolved(connection, name)
+            if known is None or ";" in name or "--" in name:
+                raise OptionError(f"types: {name!r}, given for column {column!r}, is no type here")
+            found[name] = known
+    return {column: found[name] for column, name in types.items()}
+
+
+def _resolved(connection: Connection, name: str) -> str | None:
+    if name == TEXT:
+        return name
+    try:
+        with connection.begin_nested():
+            with users_path(connection):
+                oid = connection.scalar(USERS_TYPE, {"name": name})
+            if oid is None:
+                return None
+            own, written = connection.execute(OWN_TYPE, {"name": name, "oid": oid}).one()
+    except Exception:  # noqa: BLE001 - older servers raise on what does not even parse
+        return None
+    if own == oid:
+        return name
+    modifiers = MODIFIERS.search(name)
+    if modifiers is None:
+        return str(written)
+    base = str(written).removesuffix("[]")
+    return f"{base}{modifiers[0]}{written[len(base) :]}"
+
+
+def in_any_path(kind: str) -> str:
+    """A type of the plan as it may stand in a statement, whatever the search path is."""
+    if IN_GRAMMAR.match(kind) or QUALIFIED.match(kind):
+        return kind
+    return f"pg_catalog.{kind}"
 
 
 def base_types(connection: Connection, names: Collection[str]) -> dict[str, str]:
@@ -312,25 +368,40 @@ def create_staging(
     in there (``name_source``).
     """
     parts = [
-        sql.SQL("{} {}").format(sql.Identifier(column), sql.SQL(types[column]))
+        sql.SQL("{} {}").format(sql.Identifier(column), type_sql(types[column]))
         for column in columns
     ]
-    execute(
+    _define(
         connection,
         sql.SQL("CREATE TABLE {} ({})").format(name.identifier, sql.SQL(", ").join(parts)),
     )
     if source_column is not None:
-        execute(
+        _define(
             connection,
             sql.SQL(
-                "ALTER TABLE {} ALTER COLUMN {} SET DEFAULT current_setting({}, true)::{}"
+                "ALTER TABLE {} ALTER COLUMN {}"
+                " SET DEFAULT pg_catalog.current_setting({}, true)::{}"
             ).format(
                 name.identifier,
                 sql.Identifier(source_column),
                 sql.Literal(SOURCE_SETTING),
-                sql.SQL(types[source_column]),
+                type_sql(types[source_column]),
             ),
         )
+
+
+def type_sql(kind: str) -> sql.SQL:
+    """A type of the plan for a statement that runs in any search path."""
+    return sql.SQL(braced(in_any_path(kind)))
+
+
+def _define(connection: Connection, statement: sql.Composable) -> None:
+    """Run a statement that makes, changes or drops a table.
+
+    Event triggers run with it: they are the user's code.
+    """
+    with users_path(connection):
+        execute(connection, statement)
 
 
 def name_source(connection: Connection, name: str) -> None:
@@ -342,7 +413,7 @@ def name_source(connection: Connection, name: str) -> None:
 
 def drop_default(connection: Connection, name: TableName, column: str) -> None:
     """Leave no trace of how the source column was filled."""
-    execute(
+    _define(
         connection,
         sql.SQL("ALTER TABLE {} ALTER COLUMN {} DROP DEFAULT").format(
             name.identifier, sql.Identifier(column)
@@ -352,7 +423,7 @@ def drop_default(connection: Connection, name: TableName, column: str) -> None:
 
 def create_like(connection: Connection, name: TableName, like: TableName) -> None:
     """An empty table with the columns of another."""
-    execute(
+    _define(
         connection,
         sql.SQL("CREATE TABLE {} (LIKE {})").format(name.identifier, like.identifier),
     )
@@ -370,13 +441,13 @@ def check_assignable(
         return
     names = sql.SQL(", ").join(map(sql.Identifier, other))
     values = sql.SQL(", ").join(
-        sql.SQL("NULL::{}").format(sql.SQL(types[column])) for column in other
+        sql.SQL("NULL::{}").format(type_sql(types[column])) for column in other
     )
     statement = sql.SQL("EXPLAIN INSERT INTO {} ({}) SELECT {}").format(
         target.identifier, names, values
     )
     try:
-        with connection.begin_nested():
+        with connection.begin_nested(), users_path(connection):
             execute(connection, statement)
     except psycopg2.errors.DatatypeMismatch as error:
         raise TargetMismatch(
@@ -406,7 +477,8 @@ def count_rows(connection: Connection, name: TableName) -> int:
     """How many rows a table has, in the connection's snapshot."""
     cursor = connection.connection.cursor()
     try:
-        cursor.execute(sql.SQL("SELECT count(*) FROM {}").format(name.identifier))
+        with users_path(connection):  # a policy of the table may call functions
+            cursor.execute(sql.SQL("SELECT pg_catalog.count(*) FROM {}").format(name.identifier))
         return int(cursor.fetchall()[0][0])
     finally:
         cursor.close()
@@ -443,7 +515,7 @@ def value_functions(connection: Connection, name: TableName) -> dict[str, tuple[
 
 def drop(connection: Connection, name: TableName) -> None:
     """Drop a table of ours, if it is there."""
-    execute(connection, sql.SQL("DROP TABLE IF EXISTS {}").format(name.identifier))
+    _define(connection, sql.SQL("DROP TABLE IF EXISTS {}").format(name.identifier))
 
 
 def put_in_place(
@@ -451,16 +523,16 @@ def put_in_place(
 ) -> None:
     """Make the staging table the target, by renaming; the old one goes in the same transaction."""
     if replace:
-        execute(connection, sql.SQL("DROP TABLE IF EXISTS {}").format(target.identifier))
+        _define(connection, sql.SQL("DROP TABLE IF EXISTS {}").format(target.identifier))
     if target.schema != staging.schema:
-        execute(
+        _define(
             connection,
             sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(
                 staging.identifier, sql.Identifier(str(target.schema))
             ),
         )
     moved = TableName(target.schema, staging.table)
-    execute(
+    _define(
         connection,
         sql.SQL("ALTER TABLE {} RENAME TO {}").format(
             moved.identifier, sql.Identifier(target.table)
@@ -473,12 +545,11 @@ def append(
 ) -> int:
     """Insert the staging table's rows into the target; returns how many arrived."""
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
-    return execute(
-        connection,
-        sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {}").format(
-            target.identifier, names, names, staging.identifier
-        ),
+    statement = sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {}").format(
+        target.identifier, names, names, staging.identifier
     )
+    with users_path(connection):
+        return execute(connection, statement)
 
 
 def landing(connection: Connection, target: TableName) -> Landing:
@@ -502,21 +573,30 @@ def untouched(
         return False
     if table.kind not in ("r", "p"):
         return True  # views and foreign tables do not tell who wrote a row
+    xid = sql.SQL("{}::pg_catalog.xid").format(sql.Literal(str(landed["xid"])))
+    with users_path(connection):  # a policy of the table may call functions
+        return _is_untouched(connection, target, xid, rows, appended=appended)
+
+
+def _is_untouched(
+    connection: Connection, target: TableName, xid: sql.Composable, rows: int, *, appended: bool
+) -> bool | None:
     cursor = connection.connection.cursor()
     try:
         if appended:
             cursor.execute(
                 sql.SQL(
-                    "SELECT EXISTS (SELECT FROM {0} WHERE xmin = {1}::text::xid),"
+                    "SELECT EXISTS (SELECT FROM {0} WHERE xmin OPERATOR(pg_catalog.=) {1}),"
                     " EXISTS (SELECT FROM {0})"
-                ).format(target.identifier, sql.Literal(str(landed["xid"])))
+                ).format(target.identifier, xid)
             )
             ours, any_row = cursor.fetchall()[0]
             return True if ours or rows == 0 else (None if any_row else False)
         cursor.execute(
             sql.SQL(
-                "SELECT count(*), count(*) FILTER (WHERE age(xmin) < age({1}::text::xid)) FROM {0}"
-            ).format(target.identifier, sql.Literal(str(landed["xid"])))
+                "SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE"
+                " pg_catalog.age(xmin) OPERATOR(pg_catalog.<) pg_catalog.age({1})) FROM {0}"
+            ).format(target.identifier, xid)
         )
         counted, younger = cursor.fetchall()[0]
         return bool(counted == rows and younger == 0)

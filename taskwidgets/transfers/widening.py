@@ -25,6 +25,7 @@ from sqlalchemy import Connection, text
 
 from taskwidgets.runtime.run import Run
 from taskwidgets.store import checkpoints, rejects
+from taskwidgets.store.driver import users_path
 from taskwidgets.store.jobs import PostgresJobStore
 from taskwidgets.tabular.types import TEXT
 from taskwidgets.tabular.widening import converts_exactly, wider
@@ -94,11 +95,12 @@ class Widening:
         connection.execute(text("SET LOCAL DateStyle = 'ISO, YMD'"))
         actions = sql.SQL(", ").join(  # in one statement, as each writes the table anew
             sql.SQL("ALTER COLUMN {0} TYPE {1} USING {0}::{1}").format(
-                sql.Identifier(column), sql.SQL(kind)
+                sql.Identifier(column), tables.type_sql(kind)
             )
             for column, kind in types.items()
         )
-        tables.execute(connection, sql.SQL("ALTER TABLE {} {}").format(name, actions))
+        with users_path(connection):  # for event triggers, which are users' code
+            tables.execute(connection, sql.SQL("ALTER TABLE {} {}").format(name, actions))
 
     def record(self, connection: Connection, store: PostgresJobStore, run: Run) -> None:
         """Change the plan, under the claim, and say so."""

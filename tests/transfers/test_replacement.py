@@ -73,12 +73,12 @@ def test_default_privileges_apply_to_a_new_table(workspace, csv_file, look, role
 
 
 REFUSED = {
-    "it is a partition of p": [
+    "it is a partition of public.p": [
         "CREATE TABLE p (a int) PARTITION BY LIST (a)",
         "CREATE TABLE t PARTITION OF p FOR VALUES IN (1)",
     ],
-    "it inherits from p": ["CREATE TABLE p (a int)", "CREATE TABLE t () INHERITS (p)"],
-    "c inherits from it": ["CREATE TABLE t (a int)", "CREATE TABLE c () INHERITS (t)"],
+    "it inherits from public.p": ["CREATE TABLE p (a int)", "CREATE TABLE t () INHERITS (p)"],
+    "public.c inherits from it": ["CREATE TABLE t (a int)", "CREATE TABLE c () INHERITS (t)"],
     "it has row security": [
         "CREATE TABLE t (a int)",
         "CREATE POLICY limited ON t USING (a = 1)",
@@ -87,8 +87,8 @@ REFUSED = {
         "CREATE TABLE t (a int)",
         "CREATE PUBLICATION feed FOR TABLE t",
     ],
-    "column r of table u depends on it": ["CREATE TABLE t (a int)", "CREATE TABLE u (r t)"],
-    "function f(t) depends on it": [
+    "column r of table public.u depends on it": ["CREATE TABLE t (a int)", "CREATE TABLE u (r t)"],
+    "function public.f(public.t) depends on it": [
         "CREATE TABLE t (a int)",
         "CREATE FUNCTION f(t) RETURNS int LANGUAGE sql AS 'SELECT 1'",
     ],
