@@ -87,7 +87,8 @@ class Workspace:
             raise
         self._store = PostgresJobStore(self._database)
         self._jobs: dict[int, Job] = {}
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
+        self._locks: dict[str, threading.RLock] = {}  # by the jobs' keys
         atexit.register(self._at_exit)
 
     @property
@@ -265,7 +266,7 @@ class Workspace:
     ) -> Job:
         """See ``taskwidgets.resume``."""
         means = _means(workers, client)
-        with self._lock:
+        with self._lock_of(self._store.record(job_id).spec.key):
             record = self._store.record(job_id)
             if record.state in FINAL:
                 raise IllegalTransition(
@@ -302,7 +303,8 @@ class Workspace:
         """
         job = self._jobs.get(job_id)  # without the lock: a call may be planning for seconds
         if job is None:
-            with self._lock:
+            record = self._store.record(job_id)
+            with self._lock_of(record.spec.key):
                 job = self._jobs.get(job_id)
                 if job is None:
                     job = self._handle(self._store.record(job_id), _means(), None)
@@ -345,6 +347,11 @@ class Workspace:
 
     # ------------------------------------------------------------------ inside
 
+    def _lock_of(self, key: str) -> threading.RLock:
+        """Jobs of one key are begun one after the other; those of others do not wait for them."""
+        with self._lock:
+            return self._locks.setdefault(key, threading.RLock())
+
     def _hash_of(self, secret_identity: str | None) -> str | None:
         return None if secret_identity is None else self._store.keyed_hash(secret_identity)
 
@@ -359,7 +366,7 @@ class Workspace:
     ) -> Job:
         """The job of this key: attached, resumed, found finished, or made and started."""
         checked_rate(max_rate)
-        with self._lock:
+        with self._lock_of(key):
             existing = self._latest(key)
             if existing is not None:
                 # Of a termination that was cut off, nothing can come but its end.

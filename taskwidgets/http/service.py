@@ -52,9 +52,8 @@ class Service:
         self._is_closed = False
         self._loop: LoopHandle | None = None
         self._looking = ThreadPoolExecutor(THREADS, "taskwidgets http")
-        # Beginning takes its time, and a workspace begins one job after the other anyway: those
-        # who only look must not wait behind it.
-        self._beginning = ThreadPoolExecutor(1, "taskwidgets http begin")
+        # To begin a job takes its time: those who only look must not wait behind it.
+        self._beginning = ThreadPoolExecutor(THREADS, "taskwidgets http begin")
 
     async def answer(self, act: Callable[[], AnswerT], *, begins: bool) -> AnswerT:
         """What ``act`` gives, from a thread; jobs that it begins are on this very loop."""

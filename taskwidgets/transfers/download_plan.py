@@ -49,6 +49,7 @@ KINDS_SENT = {
 NOTATION = text(
     "SELECT name, current_setting(name) AS setting FROM unnest(CAST(:names AS text[])) AS name"
 )
+LONGEST_QUERY = 1_000_000  # characters: what is written by hand, or by a program with sense
 CONCAT = sql.SQL("pg_catalog.concat")  # a search path may have another one first
 FORMULA_BEGINS = "=+-@\t\r"  # what a spreadsheet takes for a formula (OWASP, "CSV Injection")
 
@@ -71,6 +72,11 @@ class DownloadOptions:
     def __post_init__(self) -> None:
         if not isinstance(self.source, str) or not self.source.strip() or "\0" in self.source:
             raise OptionError("source must be the name of a table, or a query")
+        if len(self.source) > LONGEST_QUERY:
+            raise OptionError(
+                f"source is a query of {len(self.source):,} characters; {LONGEST_QUERY:,} are the "
+                "most. Put long lists of values into a table, and join it"
+            )
         for name in ("delimiter", "null_value"):
             if not isinstance(getattr(self, name), str) or "\0" in getattr(self, name):
                 raise OptionError(f"{name} must be a string, not {getattr(self, name)!r}")

@@ -43,15 +43,17 @@ _STATEMENT = re.compile(
     r"|set|show|begin|vacuum|analyze|refresh|execute|declare|fetch|lock)\s",
     re.IGNORECASE | re.DOTALL,
 )
-# The pieces of SQL's text in which a semicolon is none, and the one that is: the group "end".
+# The pieces of SQL's text in which a semicolon is none, and the one that is: the group "end". What
+# is not closed goes to the end of the text: to look for the end of each of many such pieces would
+# take time that grows with the square of the text.
 _PIECES = re.compile(
     r"""
     [^\W\d][\w$]*(?<![eE])(?=')        # a word just before a quote, unless it is E'...'
-    | \b[eE]'(?:[^'\\]|''|\\.)*+'
-    | '(?:[^']|'')*+' | "(?:[^"]|"")*+"
+    | \b[eE]'(?:[^'\\]|''|\\.)*+(?:'|\Z)
+    | '(?:[^']|'')*+(?:'|\Z) | "(?:[^"]|"")*+(?:"|\Z)
     | [^\W\d][\w$]*+
-    | \$(?P<tag>[^\W\d]\w*|)\$.*?\$(?P=tag)\$
-    | (?P<comment>--[^\n]*+|/\*(?:(?!\*/).)*+\*/) | (?P<space>\s++) | (?P<end>;) | .
+    | \$(?P<tag>[^\W\d]\w*+|)\$(?:.*?\$(?P=tag)\$|.*+)
+    | (?P<comment>--[^\n]*+|/\*(?:(?!\*/).)*+(?:\*/|\Z)) | (?P<space>\s++) | (?P<end>;) | .
     """,
     re.DOTALL | re.VERBOSE,
 )

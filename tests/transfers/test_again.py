@@ -9,6 +9,7 @@ from fix_servers import wait_until
 
 from taskwidgets import JobFailed, JobTerminated, TaskwidgetsError
 from taskwidgets.errors import IllegalTransition, JobNotFound, JobOwned, SourceError, TargetExists
+from taskwidgets.transfers import planning
 
 
 @pytest.mark.parametrize("if_exists", ["fail", "replace", "append"])
@@ -367,3 +368,25 @@ def test_an_interrupted_job_says_how_far_it_is(database_url, workspace, look, sc
     record = workspace._store.record(job_id)
     assert record.progress.rows == look.ledger(job_id)[1]
     assert 0 < record.progress.fraction < 1
+
+
+def test_a_call_that_takes_long_to_plan_holds_up_no_other(workspace, csv_file, monkeypatch):
+    """Only calls of the same job wait for each other."""
+    slow, quick = csv_file("a", "1", name="slow.csv"), csv_file("a", "2", name="quick.csv")
+    plan, begun, go = planning.find_reading, threading.Event(), threading.Event()
+
+    def find_reading(path, *args, **options):
+        if path.name == "slow.csv":
+            begun.set()
+            assert go.wait(60)
+        return plan(path, *args, **options)
+
+    monkeypatch.setattr(planning, "find_reading", find_reading)
+    jobs = []
+    thread = threading.Thread(target=lambda: jobs.append(workspace.upload(slow, "s")))
+    thread.start()
+    assert begun.wait(60)
+    assert workspace.upload(quick, "q").wait(60).rows_loaded == 1
+    go.set()
+    thread.join()
+    assert jobs[0].wait(60).rows_loaded == 1

@@ -16,7 +16,7 @@ from taskwidgets.errors import (
     TargetExists,
     TaskwidgetsError,
 )
-from taskwidgets.transfers.sources import is_query
+from taskwidgets.transfers.sources import _PIECES, _without_end, is_query
 
 
 @pytest.fixture
@@ -286,3 +286,27 @@ def test_names_that_begin_like_a_query_are_names(exports, look):
     for name in ("selection", "with_x", "values1", "table_a", "tables", "select_"):
         look(f"CREATE TABLE {name} AS SELECT 1 AS a")
         assert exports.run(name, f"{name}.csv") == b"a\n1\n"
+
+
+@pytest.mark.parametrize("opening", ["$a$", "$$", "'", '"', "E'", "/*"])
+def test_what_is_not_closed_goes_to_the_end(opening):
+    """Its end is looked for once, not for each of many: time is in proportion to the text."""
+    text = f"SELECT 1 {opening} x; " + "y " * 1000
+    last = [*_PIECES.finditer(text)][-1]
+    assert last.end() == len(text)
+    assert last.start() == text.index(opening)
+    assert _without_end(text) == text.rstrip()
+
+
+def test_many_different_tags_are_one_piece():
+    """The first of them is not closed, so the others are in it."""
+    text = "SELECT " + "".join(f"$t{number}$" for number in range(10_000))
+    assert len([*_PIECES.finditer(text)]) == 3
+
+
+def test_a_query_that_no_person_wrote_is_refused(workspace, tmp_path):
+    """OptionError says how long it is, and how long it may be."""
+    with pytest.raises(
+        OptionError, match=r"a query of 1,000,0\d\d characters; 1,000,000 are the most"
+    ):
+        workspace.download("SELECT " + "1" * 1_000_000, tmp_path / "out.csv")
