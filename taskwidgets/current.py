@@ -47,7 +47,7 @@ def connect(
     global _current
     with _current_lock:
         made = Workspace(url, max_connections=max_connections)
-        if _current is not None and _current.is_on_database_of(made):
+        if _current is not None and not _current.is_closed and _current.is_on_database_of(made):
             made.close()
             if max_connections is not None:
                 _current.limit_connections(max_connections)
@@ -58,15 +58,13 @@ def connect(
 
 def connected() -> Workspace | None:
     """The current workspace; None before the first call that connects."""
-    return None if _current is None or _current.forked else _current
+    return None if _current is None or _current.forked or _current.is_closed else _current
 
 
 def _workspace(workspace: Workspace | None) -> Workspace:
     if workspace is not None:
         return workspace
-    if _current is None or _current.forked:
-        return connect()
-    return _current
+    return connected() or connect()
 
 
 @or_form(lambda workspace: UploadForm(_workspace(workspace)))

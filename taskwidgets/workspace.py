@@ -87,6 +87,7 @@ class Workspace:
             raise
         self._store = PostgresJobStore(self._database)
         self._jobs: dict[int, Job] = {}
+        self._is_closed = False
         self._lock = threading.Lock()
         self._locks: dict[str, threading.RLock] = {}  # by the jobs' keys
         atexit.register(self._at_exit)
@@ -105,6 +106,11 @@ class Workspace:
     def database(self) -> Database:
         """The connections, for the package's own statements."""
         return self._database
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether ``close()`` was called: it does nothing more."""
+        return self._is_closed
 
     @property
     def forked(self) -> bool:
@@ -337,6 +343,7 @@ class Workspace:
 
     def close(self) -> None:
         """Pause this process's running jobs, durably, and close the connections."""
+        self._is_closed = True
         self._pause_all()
         for job in self._jobs.values():
             if isinstance(job._work, Exporting) and job.state is not State.RUNNING:

@@ -282,6 +282,26 @@ def test_the_first_call_connects_by_itself(run_script, database_url, csv_file, l
     assert look.rows("t") == [(1,)]
 
 
+def test_after_close_the_next_call_connects_anew(run_script, database_url, csv_file):
+    """connect() gives a living workspace then, and so does a call without one."""
+    code = """
+        import sys
+        import taskwidgets as tw
+        first = tw.connect(sys.argv[1])
+        first.close()
+        second = tw.connect(sys.argv[1])
+        assert second is not first
+        assert second is tw.connect(sys.argv[1])
+        print(tw.upload(sys.argv[2], "t").wait().rows_loaded)
+        second.close()
+        print(tw.upload(sys.argv[2], "u").wait().rows_loaded)
+    """
+    out, err = run_script(
+        code, database_url, str(csv_file("a", "1")), TASKWIDGETS_DATABASE_URL=database_url
+    )
+    assert (out, err) == ("1\n1\n", "")
+
+
 def test_connecting_again_keeps_one_workspace(run_script, database_url, csv_file):
     """connect() with the same URL gives the same workspace back and leaves no connection open."""
     out, err = run_script(
