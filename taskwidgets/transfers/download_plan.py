@@ -27,7 +27,7 @@ from taskwidgets.transfers.sources import (
     is_query,
     output_columns,
 )
-from taskwidgets.transfers.tables import braced, spoken
+from taskwidgets.transfers.tables import MOST_COLUMNS, braced, spoken
 
 __all__ = ["KIND", "DownloadOptions", "DownloadPlan", "described", "make_plan"]
 
@@ -327,6 +327,12 @@ def make_plan(
         folder=folder,
         **described(output_columns(connection, select), options),
     )
+    if plan.table is None and len(plan.columns) > MOST_COLUMNS:
+        raise OptionError(
+            f"the rows of a query or view are kept in a table until they are written, and this one "
+            f"has {len(plan.columns):,} columns; Postgres allows {MOST_COLUMNS:,}. Select fewer of "
+            "them"
+        )
     if options.format == PARQUET:
         _check_names(plan.columns)
     return JobSpec(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import psycopg2
 from taskwidgets.csvfile.types.exactness import Change
 from taskwidgets.errors import SourceError
 from taskwidgets.store.rejects import Reject
+from taskwidgets.tabular.boundaries import records
 from taskwidgets.tabular.dialect import Dialect
 from taskwidgets.tabular.fields import without_ending
 from taskwidgets.tabular.lines import (
@@ -26,15 +28,19 @@ from taskwidgets.transfers.upload_plan import UploadPlan
 
 __all__ = [
     "NOT_OF_THE_TYPE",
+    "ROW_TOO_BIG",
     "VALUE_CHANGED",
     "Fault",
     "changed_value",
     "changing_error",
     "find_fault",
+    "halved",
     "is_data_error",
     "source_error",
     "stopping_error",
+    "too_wide",
     "uncounted",
+    "widest_row_error",
 ]
 
 INVALID_BYTES = "22021"  # character_not_in_repertoire
@@ -46,6 +52,9 @@ NOT_OF_THE_TYPE = frozenset({"22P02", "22003", "22007", "22008", "22001"})
 VALUE_CHANGED = "22000"  # data_exception: the package's own, as Postgres has no error for it
 LONGEST_ROW = 240  # characters of a row in a message; the error object has it whole
 MEND = "Mend the file and run the cell again: the job goes on from its checkpoint"
+
+
+CopyRecords = Callable[[bytes], psycopg2.Error | None]
 
 
 @dataclass(frozen=True)
@@ -147,6 +156,48 @@ def changing_error(plan: UploadPlan, segment: Segment, change: Change) -> Source
     line = line_at(plan.path, segment.start) + data.count(b"\n", 0, change.start)
     column = plan.columns[change.index]
     return _error(plan.path, line, column, changed_value(change), row, VALUE_CHANGED)
+
+
+def too_wide(error: psycopg2.Error) -> str:
+    """Why a row is not loaded that no page of the table holds."""
+    return (
+        f"{error.diag.message_primary}: the row does not fit into a page of a table. Load some of "
+        "its columns only, or make one column of several, such as an array or jsonb"
+    )
+
+
+def halved(data: bytes, dialect: Dialect) -> list[tuple[int, int]]:
+    """Whole records in two pieces of about the same size; one piece where it is one record."""
+    found = [*records(data, dialect.quote_byte)]
+    if len(found) < 2:
+        return [(0, len(data))]
+    middle = found[len(found) // 2][0]
+    return [(0, middle), (middle, len(data))]
+
+
+def widest_row_error(plan: UploadPlan, segment: Segment, copy: CopyRecords) -> SourceError | None:
+    """The error for the first record of a segment that is too wide for a page.
+
+    COPY puts many rows into pages at once, and names the row that it read last. So halves are
+    tried, until one record is left. ``copy`` loads records, and takes them back.
+    """
+    data = bytes(segment.data)
+    start, stop = 0, len(data)
+    error: psycopg2.Error | None = None
+    while True:
+        pieces = halved(data[start:stop], plan.dialect)
+        for at, to in pieces:
+            refused = copy(data[start + at : start + to])
+            if refused is not None and refused.pgcode == ROW_TOO_BIG:
+                error, start, stop = refused, start + at, start + to
+                break
+        else:
+            return None  # only together: it is something else
+        if len(pieces) == 1:
+            break
+    row = without_ending(data[start:stop]).decode(plan.dialect.codec, errors="replace")
+    line = line_at(plan.path, segment.start) + data.count(b"\n", 0, start)
+    return _error(plan.path, line, None, too_wide(error), row, ROW_TOO_BIG)
 
 
 def uncounted(path: Path, segment: Segment, arrived: int) -> SourceError:

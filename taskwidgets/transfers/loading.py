@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import psycopg2
 from sqlalchemy import Connection
@@ -30,10 +30,12 @@ from taskwidgets.transfers.binary_copy import BinaryCopy
 from taskwidgets.transfers.copy_in import CopyIn
 from taskwidgets.transfers.faults import (
     NOT_OF_THE_TYPE,
+    ROW_TOO_BIG,
     changing_error,
     source_error,
     stopping_error,
     uncounted,
+    widest_row_error,
 )
 from taskwidgets.transfers.names import TableName
 from taskwidgets.transfers.sorting import Sorted, Sorter, changed_records
@@ -99,6 +101,10 @@ class StrictLoader:
                 return self._copy.run(cursor, batch.data)
         except psycopg2.Error as error:
             plan = self._plan
+            if error.pgcode == ROW_TOO_BIG:
+                too_wide = self._widest_row(connection, batch)
+                if too_wide is not None:
+                    raise too_wide from None
             fault = source_error(error, plan.path, plan.dialect, plan.columns, batch)
             if fault is None:
                 raise
@@ -109,6 +115,24 @@ class StrictLoader:
             raise fault from None
         finally:
             cursor.close()
+
+    def _widest_row(self, connection: Connection, batch: Segment) -> SourceError | None:
+        """Look for the row that fits into no page; the transaction has failed and is given up."""
+        driver: Any = connection.connection.driver_connection
+        driver.rollback()
+
+        def copy(data: bytes) -> psycopg2.Error | None:
+            cursor = driver.cursor()
+            try:
+                self._copy.run(cursor, data)
+            except psycopg2.Error as error:
+                return error
+            finally:
+                cursor.close()
+                driver.rollback()
+            return None
+
+        return widest_row_error(self._plan, batch, copy)
 
     def _raise_misfits(self, batch: Segment) -> None:
         """Misfits, if there are any."""

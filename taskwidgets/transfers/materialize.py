@@ -21,12 +21,13 @@ import psycopg2
 from psycopg2 import sql
 from sqlalchemy import Connection
 
-from taskwidgets.errors import DatabaseError
+from taskwidgets.errors import DatabaseError, SourceError
 from taskwidgets.runtime.run import Run
 from taskwidgets.store.jobs import PostgresJobStore
 from taskwidgets.transfers import tables
 from taskwidgets.transfers.crew import Session
 from taskwidgets.transfers.download_plan import DownloadPlan
+from taskwidgets.transfers.faults import ROW_TOO_BIG
 from taskwidgets.transfers.names import TableName
 from taskwidgets.transfers.reader import CopyOut, Piece, Reader
 from taskwidgets.transfers.sources import WRITES, not_reading
@@ -120,8 +121,15 @@ class Materialize:
         try:
             cursor.copy_expert(into, source)
             rows = int(cursor.rowcount)
-        except psycopg2.Error:
+        except psycopg2.Error as error:
             if source.fault is None:
+                if error.pgcode == ROW_TOO_BIG:
+                    raise SourceError(
+                        f"a row of the query does not fit into a page of the table in which it is "
+                        f"kept until it is written ({error.diag.message_primary}). Select fewer "
+                        "columns, or export a table, which is read as it is",
+                        sqlstate=error.pgcode,
+                    ) from None
                 raise
             # What was wrong with the query, not that the one COPY broke off the other.
             if source.fault.sqlstate in WRITES:

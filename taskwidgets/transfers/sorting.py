@@ -24,7 +24,14 @@ from taskwidgets.tabular.dialect import Dialect
 from taskwidgets.tabular.fields import split_fields, without_ending
 from taskwidgets.tabular.lines import records_at_lines
 from taskwidgets.transfers.copy_in import CopyIn
-from taskwidgets.transfers.faults import VALUE_CHANGED, changed_value, find_fault
+from taskwidgets.transfers.faults import (
+    ROW_TOO_BIG,
+    VALUE_CHANGED,
+    changed_value,
+    find_fault,
+    halved,
+    too_wide,
+)
 from taskwidgets.transfers.tables import spoken
 from taskwidgets.transfers.upload_plan import UploadPlan
 
@@ -128,6 +135,15 @@ class Sorter:
                     rows = self._copy(driver, data[start:stop], heard, tolerant=tolerant)
             except psycopg2.Error as error:
                 piece = bytes(data[start:stop])
+                if error.pgcode == ROW_TOO_BIG:
+                    # COPY puts many rows into pages at once, and names the row that it read last.
+                    connection.execute(text("ROLLBACK TO SAVEPOINT taskwidgets_piece"))
+                    halves = halved(piece, self._dialect)
+                    if len(halves) == 1:
+                        found.bad.append(Bad(start, stop, None, too_wide(error), ROW_TOO_BIG))
+                    else:
+                        pieces += reversed([(start + a, start + b) for a, b in halves])
+                    continue
                 fault = find_fault(error, piece, self._dialect, self._columns)
                 if fault is None:
                     raise

@@ -19,6 +19,7 @@ from taskwidgets.tabular.types import TEXT
 from taskwidgets.transfers.names import TableName
 
 __all__ = [
+    "MOST_COLUMNS",
     "Column",
     "Landing",
     "Table",
@@ -71,6 +72,7 @@ USERS_SCHEMAS = "SELECT pg_catalog.current_schemas(false)"
 USERS_TYPE = text("SELECT pg_catalog.to_regtype(:name)::pg_catalog.oid::pg_catalog.int8")
 OWN_TYPE = text("SELECT to_regtype(:name)::oid::bigint, format_type(CAST(:oid AS oid), NULL)")
 
+MOST_COLUMNS = 1600  # of a table (MaxHeapAttributeNumber)
 SOURCE_SETTING = "taskwidgets.source"  # what the source column says, by the transaction
 
 FIND = text(
