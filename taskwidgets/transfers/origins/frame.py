@@ -24,7 +24,12 @@ from taskwidgets.transfers.origins.types.column_errors import (
     unreadable_column,
     write_column,
 )
-from taskwidgets.transfers.origins.types.series import SeriesType, identity_texts, series_type
+from taskwidgets.transfers.origins.types.series import (
+    SeriesType,
+    identity_texts,
+    missing_values,
+    series_type,
+)
 
 __all__ = ["FrameColumn", "frame_columns", "given_frame", "spool_frame"]
 
@@ -201,7 +206,7 @@ def _hash_values(digest: Any, column: pd.Series[Any]) -> None:
         for text in identity_texts(column):
             digest.update(f"{text}\0".encode(errors="replace"))
     # Values of several kinds are hashed as text, where None is the word.
-    digest.update(np.packbits(column.isna().to_numpy(dtype=bool)).tobytes())
+    digest.update(np.packbits(missing_values(column)).tobytes())
 
 
 def _copies_on_write() -> bool:

@@ -61,7 +61,9 @@ def arrow_column(arrow: Any, kind: Any, extension: tuple[str, bytes] = ("", b"")
     """
     if isinstance(kind, arrow.BaseExtensionType):
         name = getattr(kind, "extension_name", "")
-        inner = _extension(arrow, kind.storage_type, name, kind.__arrow_ext_serialize__())
+        # Arrow's own types give no description to Python.
+        describe = getattr(kind, "__arrow_ext_serialize__", bytes)
+        inner = _extension(arrow, kind.storage_type, name, describe())
         return _through(inner, lambda array: array.storage)
     if extension[0]:
         return _extension(arrow, kind, *extension)
@@ -77,7 +79,7 @@ def arrow_column(arrow: Any, kind: Any, extension: tuple[str, bytes] = ("", b"")
         return ArrowColumn("real", lambda array: _numbers(array.cast(arrow.float32())))
     if name in ("string", "large_string", "string_view", "null"):
         return ArrowColumn("text", _strings)
-    if "binary" in name:
+    if name.startswith(("binary", "large_binary", "fixed_size_binary")):
         return ArrowColumn("bytea", _each(lambda value: "\\x" + value.hex()))
     if name.startswith("decimal"):
         plain = 0 <= kind.scale <= kind.precision

@@ -122,7 +122,7 @@ class ArrowJsonEncoder:
 def _texts(array: Array, name: str) -> list[str]:
     if name in ("string", "large_string", "string_view"):
         return [value or "" for value in array.to_pylist()]
-    if "binary" in name:
+    if name.startswith(("binary", "large_binary", "fixed_size_binary")):
         return ["" if value is None else "\\x" + value.hex() for value in array.to_pylist()]
     if name == "month_day_nano_interval":
         return [

@@ -23,7 +23,7 @@ from taskwidgets.transfers.origins.types.arrow_columns import ArrowColumn, arrow
 from taskwidgets.transfers.origins.types.arrow_json import ArrowJsonEncoder
 from taskwidgets.transfers.origins.types.json_encode import JsonEncoder
 
-__all__ = ["SeriesType", "identity_texts", "series_type"]
+__all__ = ["SeriesType", "identity_texts", "missing_values", "series_type"]
 
 CHUNK_VALUES = 25_000  # looked at between two calls of ``breathe``
 
@@ -84,6 +84,14 @@ def series_type(column: pd.Series[Any], breathe: Callable[[], None]) -> SeriesTy
     return SeriesType(kind, _each(lambda value: quoted(encoder.encode(value))), json=encoder)
 
 
+def missing_values(column: pd.Series[Any]) -> Any:
+    """Which values are missing, as booleans."""
+    try:
+        return column.isna().to_numpy(dtype=bool)
+    except ArithmeticError:  # pandas compares decimals, and a signaling NaN does not allow that
+        return np.array([is_missing(value) for value in column.tolist()], bool)
+
+
 def identity_texts(column: pd.Series[Any]) -> Iterator[str]:
     """A text for each value, by which it is told from others."""
     if isinstance(column.dtype, pd.ArrowDtype):
@@ -125,7 +133,7 @@ def _of_numbers(dtype: Any) -> SeriesType | None:
 def _singles(chunk: pd.Series[Any]) -> list[str]:
     """With the digits of a float of 32 bits: as one of 64 it would have 10 more."""
     values = chunk.to_numpy(dtype="float32", na_value=np.nan)
-    return _with_nulls(values.astype(str).tolist(), chunk.isna().to_numpy(dtype=bool))
+    return _with_nulls(values.astype(str).tolist(), missing_values(chunk))
 
 
 def _plainly(writer: str) -> Texts:
@@ -145,7 +153,7 @@ def _plainly(writer: str) -> Texts:
 
 def _each(write: Callable[[Any], str]) -> Texts:
     def texts(chunk: pd.Series[Any]) -> list[str]:
-        values, missing = chunk.tolist(), chunk.isna().to_numpy(dtype=bool)
+        values, missing = chunk.tolist(), missing_values(chunk)
         if not missing.any():
             return list(map(write, values))
         return [
