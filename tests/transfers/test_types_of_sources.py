@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fix_scripts import ROOT
-from type_table import Case, arrow_cases, docs_tables, frame_cases, int96_cases
+from type_table import Case, arrow_cases, docs_tables, frame_cases, int96_cases, objects, raw
 
 import taskwidgets as tw
+from taskwidgets import JobFailed
+from taskwidgets.errors import SourceError
 
 ARROW = arrow_cases()
 IN_PARQUET = [case for case in ARROW if case.parquet]
@@ -133,3 +137,162 @@ def test_the_page_has_the_table():
     for heading, table in docs_tables().items():
         assert f"## {heading}\n\n{table}\n" in page
     assert "reference/types.md" in (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+
+
+def test_long_doubles(workspace, home, look):
+    """Numpy's longest float keeps its digits where it has more than 64 bits."""
+    third = np.longdouble(1) / 3
+    is_wide = float(third) != third
+    workspace.upload(pd.DataFrame({"a": np.array([third, np.inf])}), "t").wait()
+    workspace.upload(pd.DataFrame({"a": objects(third)()}), "u").wait()
+    kind = "numeric" if is_wide else "double precision"
+    assert (look.types("t"), look.types("u")) == ({"a": kind}, {"a": kind})
+    assert look("SELECT a::text FROM t") == [(str(third),), ("Infinity",)]
+    assert look("SELECT a::text FROM u") == [(str(third),)]
+
+
+def parquet_of(path: Path, values: Any, **options: Any) -> Path:
+    pq.write_table(pa.table({"a": values}), path, **options)
+    return path
+
+
+def broken_text() -> pa.Array:
+    """Strings, of which the second is no UTF-8."""
+    return pa.array([b"x", b"\xff"]).view(pa.string())
+
+
+def double_fields() -> pa.Array:
+    return pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], names=["x", "x"])
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "words"),
+    [
+        (broken_text(), {}, r'row 2, column "a": the value cannot be loaded: .*utf-8'),
+        (double_fields(), {}, r"row 1, column \"a\": .* two fields named 'x'"),
+        (pa.array([None, [1], [0]], pa.list_(pa.int64())).cast(pa.list_(pa.timestamp("ns"))),
+         {"use_deprecated_int96_timestamps": True},
+         r'row 2, column "a": an INT96 timestamp inside a nested value is finer'),
+    ],
+    ids=["text", "fields", "nested INT96"],
+)  # fmt: skip
+def test_a_value_of_parquet_that_cannot_be_loaded(
+    workspace, home, look, tmp_path, values, options, words
+):
+    """The error names the file, the row and the column, and nothing is loaded."""
+    job = workspace.upload(parquet_of(tmp_path / "x.parquet", values, **options), "t")
+    with pytest.raises(JobFailed, match=words) as error:
+        job.wait()
+    assert error.value.column == "a"
+    job.terminate()
+    job.join(None)
+    assert not look.exists("t")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (objects({1: "x"}, {1: "x", "1": "y"})(), r"row 2, column \"a\": .* two fields named '1'"),
+        (objects("x", "y", "\ud800z")(), r"row 3, column \"a\": .* surrogate"),
+    ],
+    ids=["fields", "surrogate"],
+)  # fmt: skip
+def test_a_value_of_a_frame_that_cannot_be_loaded(workspace, home, look, values, words):
+    """The error names the frame, the column and the row, and nothing is loaded."""
+    job = workspace.upload(pd.DataFrame({"a": values}), "t")
+    with pytest.raises(JobFailed, match=words) as error:
+        job.wait()
+    assert error.value.column == "a"
+    job.terminate()
+    job.join(None)
+    assert not look.exists("t")
+
+
+def test_a_type_that_postgres_does_not_have(workspace, look):
+    """A union is refused in the call."""
+    union = pa.UnionArray.from_sparse(pa.array([0], pa.int8()), [pa.array([1])])
+    frame = pd.DataFrame({"a": pd.Series(pd.arrays.ArrowExtensionArray(union))})
+    with pytest.raises(SourceError, match=r'column "a": .* no type for Arrow.s sparse_union'):
+        workspace.upload(frame, "t")
+    assert look.untouched()
+
+
+def test_a_late_value_is_found_behind_many_rows(workspace, home, look, tmp_path):
+    """In a file of several row groups the note has the row's number, not that in its batch."""
+    values = np.zeros(150_000, "int64")
+    values[140_000] = 1
+    columns = {
+        "a": pa.array(values).cast(pa.timestamp("ns")),
+        "a.b": pa.array(np.zeros(150_000, "int64")).cast(pa.timestamp("ns")),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet", row_group_size=20_000)
+    receipt = workspace.upload(tmp_path / "x.parquet", "t").wait()
+    assert [note.partition(", which")[0] for note in receipt.notes] == [
+        'column "a" is text: row 140,001 is 1970-01-01 00:00:00.000000001'
+    ]
+    assert look.types("t") == {"a": "text", "a.b": "timestamp without time zone"}
+    assert look('SELECT a, count(*), min("a.b")::text FROM t GROUP BY a ORDER BY a') == [
+        ("1970-01-01 00:00:00", 149_999, "1970-01-01 00:00:00"),
+        ("1970-01-01 00:00:00.000000001", 1, "1970-01-01 00:00:00"),
+    ]
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+def test_dates_beyond_postgres_with_and_without_statistics(
+    workspace, home, look, tmp_path, statistics
+):
+    """What the file says of its least and largest values only saves the look at all of them."""
+    values = [0] * 1000 + [-2440589]
+    path = parquet_of(
+        tmp_path / "x.parquet", raw(pa.date32(), *values)(), write_statistics=statistics
+    )
+    receipt = workspace.upload(path, "t").wait()
+    assert "row 1,001 is 4714-11-23 BC" in receipt.notes[0]
+    assert look("SELECT a, count(*) FROM t GROUP BY a ORDER BY a") == [
+        ("1970-01-01", 1000), ("4714-11-23 BC", 1),
+    ]  # fmt: skip
+
+
+# DuckDB 2.0 wrote it; the type of e is changed from UTF8 to ENUM, of the same bytes.
+DUCKDB = (
+    "UEFSMRUAFVQVVCwVBBUAFQYVBgAAIQAAAEEBAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAEAAAB4FQAV"
+    "YhViLBUEFQAVBhUGAAAhAAAAQQEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAADgAAAAMAAADcBQAAFQIZ"
+    "PDUAGA1kdWNrZGJfc2NoZW1hFQQAFQwlAhgBZSUIABUOFRgVAhgBaSUqABYEGRwZLCYAHBUMGRUAGRgBZRUAFgQW"
+    "dhZ2Jgg8GAF4GAF4FgIoAXgYAXgREQAZHBUAFQAVAgAAACYAHBUOGRUAGRgBaRUAFgQWhAEWhAEmfkkcFQAVABUC"
+    "AAAAFvoBFgQmCBb6AQAZHBgcZHVja2RiLmludGVydmFsX2Jsb29tX2ZpbHRlchgNbm9ybWFsaXplZC12MQAYKER1"
+    "Y2tEQiB2ZXJzaW9uIHYyLjAuMSAoYnVpbGQgOGQ3ODExNGU5MCkZLBwAABwAAAD4AAAAUEFSMQ=="
+)
+
+
+def test_types_that_another_writer_makes(workspace, home, look, tmp_path):
+    """Parquet's INTERVAL and ENUM, which pyarrow reads as bytes."""
+    path = tmp_path / "duckdb.parquet"
+    path.write_bytes(base64.b64decode(DUCKDB))
+    workspace.upload(path, "t").wait()
+    assert look.types("t") == {"e": "text", "i": "interval"}
+    assert look("SELECT e, i::text FROM t") == [
+        ("x", "1 year 2 mons 3 days 00:00:01.5"), (None, None),
+    ]  # fmt: skip
+
+
+def test_periods_and_intervals_of_pandas_in_parquet(workspace, home, look, tmp_path):
+    """They are numbers in the file, and arrive as pandas shows them."""
+    frame = pd.DataFrame(
+        {
+            "p": pd.PeriodIndex(["2024-02", None], freq="M"),
+            "i": pd.arrays.IntervalArray.from_tuples([(0, 1), None], closed="left"),
+        }
+    )
+    frame.to_parquet(tmp_path / "x.parquet")
+    workspace.upload(tmp_path / "x.parquet", "t").wait()
+    assert look("SELECT p, i FROM t") == [("2024-02", "[0, 1)"), (None, None)]
+
+
+def test_frames_that_differ_within_long_arrays_are_other_ones(workspace, home, look):
+    """The middle of an array, which numpy does not print, is part of what is loaded."""
+    for number in (0, 1):
+        array = np.zeros(2000)
+        array[1000] = number
+        frame = pd.DataFrame({"a": objects(array)()})
+        assert workspace.upload(frame, "t", if_exists="append").wait().rows_loaded == 1
+    assert look("SELECT a->>1000 FROM t ORDER BY 1") == [("0.0",), ("1.0",)]

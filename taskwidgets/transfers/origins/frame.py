@@ -182,7 +182,10 @@ def _content_hash(frame: pd.DataFrame) -> str:
     for place, name in enumerate(_names(frame)):
         column = frame.iloc[:, place]
         digest.update(repr((name, str(column.dtype), len(column))).encode(errors="replace"))
-        _hash_values(digest, column)
+        try:
+            _hash_values(digest, column)
+        except ValueError as error:
+            raise unreadable_column(_described(frame), name, error, None) from error
     return digest.hexdigest()
 
 

@@ -29,24 +29,24 @@ def write_column(
     """
     try:
         return write(part(0, rows))
-    except _OF_VALUES:
-        low, high = 0, rows  # the first bad row is in between
-        while high - low > 1:
-            middle = (low + high) // 2
-            try:
-                write(part(low, middle))
-            except _OF_VALUES as nearer:
-                high, error = middle, nearer
-            else:
-                low = middle
-        source, column, before, path = where
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SourceError(
-            f'{source}, row {before + low + 1:,}, column "{column}": the value cannot be loaded: '
-            f"{reason}. Change it, or leave the column out",
-            path=path,
-            column=column,
-        ) from error
+    except _OF_VALUES as error:
+        found: Exception = error
+    low, high = 0, rows  # the first bad row is in between
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            write(part(low, middle))
+            low = middle
+        except _OF_VALUES as error:
+            high, found = middle, error
+    source, column, before, path = where
+    reason = str(found).splitlines()[0] if str(found) else type(found).__name__
+    raise SourceError(
+        f'{source}, row {before + low + 1:,}, column "{column}": the value cannot be loaded: '
+        f"{reason}. Change it, or leave the column out",
+        path=path,
+        column=column,
+    ) from found
 
 
 def unreadable_column(source: str, column: str, reason: object, path: Path | None) -> SourceError:

@@ -17,6 +17,7 @@ __all__ = [
     "interval_text",
     "is_exact_interval",
     "kind_of_datetime64",
+    "time_type",
 ]
 
 # numpy's units as a number of seconds, or as a fraction of one.
@@ -64,6 +65,26 @@ def kind_of_datetime64(value: np.datetime64) -> str:
     if unit in ("W", "D"):
         return "date" if temporal.fits_date(found[0] // _SECONDS["D"]) else "other"
     return "timestamp" if temporal.fits_timestamp(*found) else "other"
+
+
+def time_type(value: Any) -> str | None:
+    """The Postgres type of a date, timestamp or length of time, whether it holds it or not.
+
+    None for other values, and for those that are no single point in time: a year, a month.
+    """
+    if isinstance(value, datetime.timedelta | np.timedelta64):
+        is_unitless = (
+            isinstance(value, np.timedelta64) and np.datetime_data(value.dtype)[0] == "generic"
+        )
+        return None if is_unitless else "interval"
+    if isinstance(value, np.datetime64):
+        unit, _ = np.datetime_data(value.dtype)
+        if unit in ("Y", "M", "generic"):
+            return None
+        return "date" if unit in ("W", "D") else "timestamp"
+    if isinstance(value, datetime.datetime):
+        return "timestamp" if value.tzinfo is None else "timestamptz"
+    return None
 
 
 def is_exact_interval(value: Any) -> bool:

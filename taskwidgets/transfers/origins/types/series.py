@@ -22,10 +22,14 @@ from taskwidgets.transfers.origins.types import temporal
 from taskwidgets.transfers.origins.types.arrow_columns import ArrowColumn, arrow_column
 from taskwidgets.transfers.origins.types.arrow_json import ArrowJsonEncoder
 from taskwidgets.transfers.origins.types.json_encode import JsonEncoder
+from taskwidgets.transfers.origins.types.scalars import exact_text, time_type
 
 __all__ = ["SeriesType", "identity_texts", "missing_values", "series_type"]
 
 CHUNK_VALUES = 25_000  # looked at between two calls of ``breathe``
+
+_OF_VALUES = (ValueError, TypeError, ArithmeticError)  # may be raised for one
+_TIMES = ("date", "timestamp", "timestamptz", "interval")
 
 Texts = Callable[["pd.Series[Any]"], list[str]]
 
@@ -79,9 +83,22 @@ def series_type(column: pd.Series[Any], breathe: Callable[[], None]) -> SeriesTy
         kinds |= {kind_of(value) for value in values if not is_missing(value)}
     kind, writer = type_of_kinds(kinds)
     if writer != "json":
-        return SeriesType(kind, _plainly(writer))
+        return SeriesType(kind, _plainly(writer), misfit=_misfit(column, kinds))
     encoder = JsonEncoder()
     return SeriesType(kind, _each(lambda value: quoted(encoder.encode(value))), json=encoder)
+
+
+def _misfit(column: pd.Series[Any], kinds: set[str]) -> tuple[int, str, str] | None:
+    """The first value for which objects of one kind of date or time are text."""
+    if "other" not in kinds or not kinds <= {"other", *_TIMES}:
+        return None
+    for row, value in enumerate(column, start=1):
+        if kind_of(value) == "other" and not is_missing(value):
+            kind = time_type(value)
+            # Else the column would be text in any case.
+            fits = kind is not None and kinds <= {"other", kind}
+            return (row, exact_text(value), kind) if fits and kind is not None else None
+    return None
 
 
 def missing_values(column: pd.Series[Any]) -> Any:
@@ -96,12 +113,16 @@ def identity_texts(column: pd.Series[Any]) -> Iterator[str]:
     """A text for each value, by which it is told from others."""
     if isinstance(column.dtype, pd.ArrowDtype):
         arrow, loaded = _arrow(column.dtype)
-        yield from (loaded.as_text or loaded.texts)(_array(arrow, column))
+        array = _array(arrow, column)
+        try:
+            yield from (loaded.as_text or loaded.texts)(array)
+        except _OF_VALUES:  # it cannot be loaded, which is told when it is tried
+            yield arrow.record_batch([array], ["a"]).serialize().to_pybytes().hex()
         return
     for value in column.tolist():
         try:
             yield f"{type(value).__name__} {WRITERS['text'](value)}"
-        except ValueError:  # it cannot be loaded, which is told when it is tried
+        except _OF_VALUES:
             yield repr(value)
 
 
