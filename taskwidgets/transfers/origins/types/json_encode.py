@@ -34,6 +34,12 @@ class JsonEncoder:
         kind = type(value)
         if kind is str:
             return json_string(value)
+        if kind is int:
+            return exact_integer(value)
+        if kind is list:
+            return f"[{', '.join(map(self.encode, value))}]"
+        if kind is dict:
+            return json_object((_key(key), self.encode(one)) for key, one in value.items())
         if value is None or is_absent(value):
             return "null"
         if isinstance(value, bool | np.bool_):
@@ -84,14 +90,16 @@ class JsonEncoder:
 def json_object(pairs: Iterable[tuple[str, str]]) -> str:
     """An object of (key, value as JSON). Raises ValueError where two keys are equal."""
     found = list(pairs)
-    if len({key for key, _ in found}) < len(found):
-        keys = [key for key, _ in found]
+    keys = [key for key, _ in found]
+    if len(set(keys)) < len(keys):
         double = next(key for key in keys if keys.count(key) > 1)
         raise ValueError(f"it has two fields named {double!r}, of which jsonb keeps one only")
-    return "{" + ", ".join(f"{json_string(key)}: {value}" for key, value in found) + "}"
+    return "{" + ", ".join([f"{json_string(key)}: {value}" for key, value in found]) + "}"
 
 
 def _key(key: Any) -> str:
+    if type(key) is str:
+        return key
     if isinstance(key, str):
         return str(key)
     if key is None or isinstance(key, bool | np.bool_):

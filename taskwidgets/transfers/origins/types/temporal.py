@@ -161,6 +161,9 @@ def interval_texts(values: Integers, unit: str) -> list[str]:
     if unit == "ns":
         return [f"{value} microseconds" for value in (values // 1000).tolist()]
     factor = 10**6 // PER_SECOND[unit]
+    limit = _INT64.max // factor
+    if _all_between(values, -limit, limit):
+        return [f"{value} microseconds" for value in (values * factor).tolist()]
     return [interval_text(value * factor) for value in values.tolist()]
 
 
