@@ -6,7 +6,7 @@ The index is not loaded: what is to be loaded of it, ``reset_index()`` makes a c
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +18,17 @@ from taskwidgets.runtime.run import Run
 from taskwidgets.tabular.header import MAX_COLUMNS, MAX_NAME_BYTES
 from taskwidgets.transfers.origins.origin import FRAME, Given, Origin
 from taskwidgets.transfers.origins.spool import Contents, Spool, TableWriter, check_wish, new_spool
-from taskwidgets.transfers.origins.texts import (
-    NULL,
-    WRITERS,
-    is_missing,
-    kind_of,
-    quoted,
-    type_of_kinds,
+from taskwidgets.transfers.origins.types.column_errors import (
+    misfit_note,
+    nonfinite_note,
+    unreadable_column,
+    write_column,
+)
+from taskwidgets.transfers.origins.types.series import (
+    SeriesType,
+    identity_texts,
+    missing_values,
+    series_type,
 )
 
 __all__ = ["FrameColumn", "frame_columns", "given_frame", "spool_frame"]
@@ -32,16 +36,31 @@ __all__ = ["FrameColumn", "frame_columns", "given_frame", "spool_frame"]
 NAME = "DataFrame"
 CHUNK_FIELDS = 100_000  # written at once: 50 ms of work, after which a wish is heard
 
-Texts = Callable[["pd.Series[Any]"], list[str]]
-
 
 @dataclass(frozen=True)
 class FrameColumn:
-    """A column of the frame: its name in the table, its Postgres type, and how it is written."""
+    """A column of the frame: its name in the table, and how it is loaded."""
 
     name: str
-    type: str
-    texts: Texts
+    series: SeriesType
+    source: str
+
+    @property
+    def type(self) -> str:
+        """Its Postgres type."""
+        return self.series.type
+
+    def texts(self, chunk: pd.Series[Any], before: int) -> list[str]:
+        """Some of its values as COPY takes them; ``before`` is how many come before them.
+
+        Raises SourceError, with column and row, for a value that cannot be written.
+        """
+        return write_column(
+            self.series.texts,
+            lambda start, end: chunk.iloc[start:end],
+            len(chunk),
+            (self.source, self.name, before, None),
+        )
 
 
 def given_frame(frame: pd.DataFrame) -> Given:
@@ -51,14 +70,12 @@ def given_frame(frame: pd.DataFrame) -> Given:
     that costs nothing.
     """
     columns = _names(frame)
-    rows = len(frame)
     kept = frame.copy(deep=not _copies_on_write())
     return Given(
         identity=f"{NAME} {_content_hash(frame)}",
         origin=Origin(
             kind=FRAME,
-            name=f"{NAME} ({rows:,} {'row' if rows == 1 else 'rows'}, "
-            f"{len(columns):,} {'column' if len(columns) == 1 else 'columns'})",
+            name=_described(frame),
             spool=new_spool(),
             columns=columns,
             facts={"name": NAME},
@@ -80,11 +97,13 @@ def spool_frame(run: Run, spool: Spool, frame: pd.DataFrame) -> Contents:
             check_wish(run)
             chunk = frame.iloc[start : start + step]
             writer.write(
-                [column.texts(chunk.iloc[:, place]) for place, column in enumerate(columns)]
+                [column.texts(chunk.iloc[:, place], start) for place, column in enumerate(columns)]
             )
             run.meter.add(len(chunk))
         contents = Contents(
-            {column.name: column.type for column in columns}, writer.rows, tuple(_notes(frame))
+            {column.name: column.type for column in columns},
+            writer.rows,
+            tuple(_notes(frame, columns)),
         )
         writer.finish()
     finally:
@@ -99,10 +118,14 @@ def frame_columns(
 
     ``breathe`` is called now and then.
     """
+    source = _described(frame)
     for place, name in enumerate(_names(frame)):
         breathe()
-        kind, texts = _decided(frame.iloc[:, place], breathe)
-        yield FrameColumn(name, kind, texts)
+        try:
+            series = series_type(frame.iloc[:, place], breathe)
+        except ValueError as error:
+            raise unreadable_column(source, name, error, None) from error
+        yield FrameColumn(name, series, source)
 
 
 # ---------------------------------------------------------------------- names and identity
@@ -136,6 +159,14 @@ def _names(frame: pd.DataFrame) -> tuple[str, ...]:
     return tuple(names)
 
 
+def _described(frame: pd.DataFrame) -> str:
+    rows, columns = frame.shape
+    return (
+        f"{NAME} ({rows:,} {'row' if rows == 1 else 'rows'}, "
+        f"{columns:,} {'column' if columns == 1 else 'columns'})"
+    )
+
+
 def _name(label: object) -> str:
     """``2013`` -> "2013"; ``("Sales", 2024)`` -> "Sales 2024", as of several header rows."""
     if isinstance(label, tuple):
@@ -151,117 +182,45 @@ def _content_hash(frame: pd.DataFrame) -> str:
     for place, name in enumerate(_names(frame)):
         column = frame.iloc[:, place]
         digest.update(repr((name, str(column.dtype), len(column))).encode(errors="replace"))
-        if isinstance(column.dtype, pd.CategoricalDtype):
-            column = column.astype(column.cat.categories.dtype)
         try:
-            # Each text once: a tenth of the time. Values of several kinds would be mixed up there.
-            texts = isinstance(column.dtype, pd.StringDtype)
-            hashed = pd.util.hash_pandas_object(column, index=False, categorize=texts)
-            digest.update(hashed.to_numpy().tobytes())
-        except (TypeError, ValueError):  # lists and their like, of which pandas knows no hash
-            for value in column.tolist():
-                digest.update(f"{value!r}\0".encode(errors="replace"))
-        # Values of several kinds are hashed as text, where None is the word.
-        digest.update(np.packbits(column.isna().to_numpy(dtype=bool)).tobytes())
+            _hash_values(digest, column)
+        except ValueError as error:
+            raise unreadable_column(_described(frame), name, error, None) from error
     return digest.hexdigest()
+
+
+def _hash_values(digest: Any, column: pd.Series[Any]) -> None:
+    dtype = column.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        categories = pd.Series(column.cat.categories)
+        digest.update(repr((str(categories.dtype), len(categories))).encode(errors="replace"))
+        _hash_values(digest, categories)
+        digest.update(column.cat.codes.to_numpy(dtype="int64").tobytes())
+        return
+    texts = isinstance(dtype, pd.StringDtype)
+    try:
+        if isinstance(dtype, pd.ArrowDtype) and dtype.kind not in "biuf":
+            raise TypeError("pandas hashes Python's values, which cannot be all of Arrow's")
+        # Each text once: a tenth of the time. Values of several kinds would be mixed up there.
+        hashed = pd.util.hash_pandas_object(column, index=False, categorize=texts)
+        digest.update(hashed.to_numpy().tobytes())
+    except (TypeError, ValueError, ArithmeticError, NotImplementedError):
+        # Of lists and their like, pandas knows no hash.
+        for text in identity_texts(column):
+            digest.update(f"{text}\0".encode(errors="replace"))
+    # Values of several kinds are hashed as text, where None is the word.
+    digest.update(np.packbits(missing_values(column)).tobytes())
 
 
 def _copies_on_write() -> bool:
     return int(pd.__version__.partition(".")[0]) >= 3
 
 
-def _notes(frame: pd.DataFrame) -> Iterator[str]:
+def _notes(frame: pd.DataFrame, columns: Sequence[FrameColumn]) -> Iterator[str]:
     index = frame.index
     if not isinstance(index, pd.RangeIndex) or index.name is not None:
         yield "the DataFrame's index was not loaded; reset_index() makes a column of it"
-
-
-# ---------------------------------------------------------------------- types and texts
-
-
-def _decided(column: pd.Series[Any], breathe: Callable[[], None]) -> tuple[str, Texts]:
-    """(Postgres type, how the values are written)."""
-    dtype = column.dtype
-    if isinstance(dtype, pd.CategoricalDtype):
-        return _of_categories(column, breathe)
-    if isinstance(dtype, np.dtype) or hasattr(dtype, "numpy_dtype"):
-        known = _of_numbers(dtype)
-        if known is not None:
-            return known
-    if isinstance(dtype, pd.StringDtype):
-        return "text", _plainly("text")
-    if isinstance(dtype, np.dtype | pd.DatetimeTZDtype) and dtype.kind == "M":
-        return _of_moments(column)
-    kinds: set[str] = set()
-    for start in range(0, len(column), CHUNK_FIELDS // 4):
-        breathe()
-        values = column.iloc[start : start + CHUNK_FIELDS // 4].tolist()
-        kinds |= {kind_of(value) for value in values if not is_missing(value)}
-    kind, writer = type_of_kinds(kinds)
-    return kind, _plainly(writer)
-
-
-_INTEGERS = {
-    "int8": "smallint", "int16": "smallint", "int32": "integer", "int64": "bigint",
-    "uint8": "smallint", "uint16": "integer", "uint32": "bigint", "uint64": "numeric",
-}  # fmt: skip
-
-
-def _of_numbers(dtype: Any) -> tuple[str, Texts] | None:
-    """For numpy's numbers and pandas' own that may be missing; None for all else."""
-    name = str(dtype).lower()
-    if name in ("bool", "boolean"):
-        return "boolean", _plainly("boolean")
-    if name in _INTEGERS:
-        return _INTEGERS[name], _plainly("integer")
-    if name in ("float16", "float32"):
-        return "real", _plainly("float")
-    if name == "float64":
-        return "double precision", _plainly("float")
-    return None
-
-
-def _of_moments(column: pd.Series[Any]) -> tuple[str, Texts]:
-    aware = isinstance(column.dtype, pd.DatetimeTZDtype)
-    moments: Any = column.dt.tz_convert("UTC").dt.tz_localize(None) if aware else column
-    finer = moments.to_numpy() != moments.to_numpy().astype("datetime64[us]")
-    if (finer & ~moments.isna().to_numpy()).any():
-        return "text", _plainly("text")  # Postgres keeps microseconds
-
-    def texts(chunk: pd.Series[Any]) -> list[str]:
-        naive: Any = chunk.dt.tz_convert("UTC").dt.tz_localize(None) if aware else chunk
-        values = naive.to_numpy().astype("datetime64[us]")
-        written = np.datetime_as_string(values).tolist()
-        end = "Z" if aware else ""
-        return [
-            NULL if missing else text + end
-            for text, missing in zip(written, np.isnat(values).tolist(), strict=True)
-        ]
-
-    return ("timestamptz" if aware else "timestamp"), texts
-
-
-def _of_categories(column: pd.Series[Any], breathe: Callable[[], None]) -> tuple[str, Texts]:
-    """The categories are written once; each row only says which it has."""
-    categories = pd.Series(column.cat.categories)
-    kind, texts = _decided(categories, breathe)
-    written = [*texts(categories), NULL]  # the code -1 is for nothing
-    return kind, lambda chunk: [written[code] for code in chunk.cat.codes.tolist()]
-
-
-def _plainly(writer: str) -> Texts:
-    """One value after the other, by one of the writers."""
-    write = WRITERS[writer]
-
-    def texts(chunk: pd.Series[Any]) -> list[str]:
-        values, missing = chunk.tolist(), chunk.isna().to_numpy(dtype=bool)
-        if not missing.any():
-            if writer == "text" and all(type(value) is str for value in values):
-                return list(map(quoted, values))
-            return list(map(write, values))
-        return [
-            NULL if absent else write(value)
-            for value, absent in zip(values, missing.tolist(), strict=True)
-        ]
-
-    return texts
+    for column in columns:
+        if column.series.misfit is not None:
+            yield misfit_note(column.name, *column.series.misfit)
+    yield from nonfinite_note([one.name for one in columns if one.series.has_nonfinite])

@@ -53,7 +53,7 @@ def source_head(
         check_sheet(sheet, None, "a DataFrame")
         columns = list(frame_columns(source))
         first = source.head(rows)
-        texts = [column.texts(first.iloc[:, place]) for place, column in enumerate(columns)]
+        texts = [column.texts(first.iloc[:, place], 0) for place, column in enumerate(columns)]
         types = {column.name: column.type for column in columns}
         found = [list(row) for row in zip(*texts, strict=True)]
         return _head("DataFrame", "a pandas DataFrame", types, found, len(source))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from typing_extensions import TypeIs  # of typing since Python 3.13
 
-__all__ = ["has_nanoseconds", "is_absent", "is_frame"]
+__all__ = ["is_absent", "is_frame", "is_timedelta", "is_timestamp"]
 
 
 def _is_one(value: Any, *names: str) -> bool:
@@ -37,8 +37,11 @@ def is_absent(value: object) -> bool:
     )
 
 
-def has_nanoseconds(value: Any) -> bool:
-    """Whether it is a moment or span that is finer than Python's, and Postgres'."""
-    if _is_one(value, "Timestamp"):
-        return bool(value.nanosecond != 0)
-    return _is_one(value, "Timedelta") and bool(value.nanoseconds != 0)
+def is_timestamp(value: object) -> bool:
+    """Whether it is a Timestamp, which may be finer than Python's and have other years."""
+    return _is_one(value, "Timestamp")
+
+
+def is_timedelta(value: object) -> bool:
+    """Whether it is a Timedelta, which may be finer than Python's, and longer."""
+    return _is_one(value, "Timedelta")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,37 +12,38 @@ from taskwidgets.errors import SourceError
 from taskwidgets.runtime.run import Run
 from taskwidgets.transfers.origins.extras import extra
 from taskwidgets.transfers.origins.names import table_names
+from taskwidgets.transfers.origins.parquet_int96 import RowReader, finer_parts, int96_texts
+from taskwidgets.transfers.origins.parquet_schema import (
+    SchemaColumn,
+    fits_by_statistics,
+    schema_columns,
+)
 from taskwidgets.transfers.origins.spool import Contents, Spool, TableWriter, check_wish
-from taskwidgets.transfers.origins.texts import NULL, WRITERS
+from taskwidgets.transfers.origins.types.arrow_columns import ArrowColumn, arrow_column
+from taskwidgets.transfers.origins.types.column_errors import (
+    misfit_note,
+    nonfinite_note,
+    unreadable_column,
+    write_column,
+)
 
 __all__ = ["parquet_head", "spool_parquet"]
 
 BATCH_FIELDS = 100_000
 
-Texts = Callable[[Any], list[str]]  # of an Arrow array
-
 
 def spool_parquet(run: Run, spool: Spool, path: Path) -> Contents:
     """Write the file as the spool's table."""
-    arrow = extra("pyarrow", f"{path} is a Parquet file")
-    with _opened(path) as file:
-        run.meter.set(done=0, rows=0, total=file.metadata.num_rows, unit="rows")
-        columns, notes = _columns(arrow, file, path, lambda: check_wish(run))
-        writer = TableWriter(run, spool, [name for name, _, _ in columns])
+    with _opened(path) as table:
+        run.meter.set(done=0, rows=0, total=table.rows, unit="rows")
+        table.decide(lambda: check_wish(run))
+        writer = TableWriter(run, spool, table.names)
         try:
-            for batch in _batches(file, path, max(1, BATCH_FIELDS // len(columns))):
+            for texts in table.batches(max(1, BATCH_FIELDS // len(table.names))):
                 check_wish(run)
-                writer.write(
-                    [texts(batch.column(place)) for place, (_, _, texts) in enumerate(columns)]
-                )
-                run.meter.add(batch.num_rows)
-            types = {name: kind for name, kind, _ in columns}
-            empty = [
-                name
-                for name, field in zip(types, file.schema_arrow, strict=True)
-                if arrow.types.is_null(field.type)
-            ]
-            contents = Contents(types, writer.rows, notes, {"empty": empty})
+                writer.write(texts)
+                run.meter.add(len(texts[0]))
+            contents = Contents(table.types, writer.rows, table.notes, {"empty": table.empty})
             writer.finish()
         finally:
             writer.close()
@@ -49,130 +52,199 @@ def spool_parquet(run: Run, spool: Spool, path: Path) -> Contents:
 
 def parquet_head(path: Path, rows: int) -> tuple[dict[str, str], list[list[str]], int]:
     """(types by column, the first rows as texts of COPY, how many rows there are)."""
+    with _opened(path) as table:
+        table.decide(lambda: None)
+        texts = next(table.batches(rows), None) if rows else None
+        found = [] if texts is None else [list(row) for row in zip(*texts, strict=True)]
+        return table.types, found, table.rows
+
+
+@dataclass
+class _Column:
+    """A column: where it is in the file, how it is loaded, and why as text, if it is."""
+
+    name: str
+    schema: SchemaColumn
+    arrow: ArrowColumn
+    note: str | None = None
+    has_finer_int96: bool = False
+
+
+class _Table:
+    """The table in a Parquet file that is open."""
+
+    def __init__(self, arrow: Any, path: Path, file: Any, nanoseconds: Any) -> None:
+        """``nanoseconds`` is the file again, which reads INT96 as such."""
+        self._arrow, self._path = arrow, path
+        self._file, self._nanoseconds = file, nanoseconds
+        self.names, self._renamed = table_names(file.schema_arrow.names, path)
+        self.rows: int = file.metadata.num_rows
+        self._columns = [
+            _Column(name, column, self._loaded(name, column))
+            for name, column in zip(self.names, schema_columns(file), strict=True)
+        ]
+
+    def decide(self, breathe: Callable[[], None]) -> None:
+        """Look for values that the columns' types cannot hold; such a column becomes text.
+
+        ``breathe`` is called now and then.
+        """
+        for column in self._columns:
+            breathe()
+            if column.schema.has_int96 and self._has_finer_int96(column, breathe):
+                column.has_finer_int96 = True
+            elif not fits_by_statistics(self._arrow, column.schema, column.arrow):
+                self._look_for_misfit(column, breathe)
+
+    @property
+    def types(self) -> dict[str, str]:
+        """Each column's Postgres type."""
+        return {column.name: column.arrow.type for column in self._columns}
+
+    @property
+    def empty(self) -> list[str]:
+        """The columns that can have no value, by their type."""
+        is_null = self._arrow.types.is_null
+        return [one.name for one in self._columns if is_null(one.schema.field.type)]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the receipt should know, once all is written."""
+        texts = [column.note for column in self._columns if column.note]
+        nonfinite = [one.name for one in self._columns if one.arrow.json.has_nonfinite]
+        return (*self._renamed, *texts, *nonfinite_note(nonfinite))
+
+    def batches(self, rows: int) -> Iterator[list[list[str]]]:
+        """The rows, so many at once, as texts of COPY by column."""
+        finer = {
+            number: RowReader(self._arrays(self._nanoseconds, column.schema, rows))
+            for number, column in enumerate(self._columns)
+            if column.has_finer_int96
+        }
+        before = 0
+        for batch in self._batches(self._file, rows):
+            texts = []
+            for number, column in enumerate(self._columns):
+                array = batch.column(number)
+                if number in finer:
+                    both = self._arrow.concat_arrays(finer[number].read(len(array)))
+                    texts.append(int96_texts(array, both))
+                else:
+                    texts.append(self._written(column, array, before))
+            yield texts
+            before += batch.num_rows
+
+    # ------------------------------------------------------------------ inside
+
+    def _loaded(self, name: str, column: SchemaColumn) -> ArrowColumn:
+        try:
+            return arrow_column(self._arrow, column.field.type, column.extension)
+        except ValueError as error:
+            raise unreadable_column(str(self._path), name, error, self._path) from error
+
+    def _written(self, column: _Column, array: Any, before: int) -> list[str]:
+        return write_column(
+            column.arrow.texts,
+            lambda start, end: array[start:end],
+            len(array),
+            (str(self._path), column.name, before, self._path),
+        )
+
+    def _look_for_misfit(self, column: _Column, breathe: Callable[[], None]) -> None:
+        if column.arrow.misfits is None:
+            return
+        before = 0
+        for array in self._arrays(self._file, column.schema, BATCH_FIELDS):
+            breathe()
+            wrong = column.arrow.misfits(array)
+            if wrong.any():
+                place = int(wrong.argmax())
+                self._make_text(column, array[place : place + 1], before + place + 1)
+                return
+            before += len(array)
+
+    def _has_finer_int96(self, column: _Column, breathe: Callable[[], None]) -> bool:
+        """Whether there are nanoseconds; SourceError where they are inside nested values."""
+        before = 0
+        reader = RowReader(self._arrays(self._nanoseconds, column.schema, BATCH_FIELDS))
+        is_nested = self._arrow.types.is_nested(column.schema.field.type)
+        for array in self._arrays(self._file, column.schema, BATCH_FIELDS):
+            breathe()
+            other = self._arrow.concat_arrays(reader.read(len(array)))
+            if any(part.any() for part in finer_parts(array, other)):
+                row = next(
+                    number
+                    for number in range(len(array))
+                    for part in finer_parts(_copied(array, number), _copied(other, number))
+                    if part.any()
+                )
+                if is_nested:
+                    raise SourceError(
+                        f'{self._path}, row {before + row + 1:,}, column "{column.name}": an INT96 '
+                        "timestamp inside a nested value is finer than a microsecond, which cannot "
+                        "be loaded exactly. Write the file with another type of timestamp",
+                        path=self._path,
+                        column=column.name,
+                    )
+                (text,) = int96_texts(array[row : row + 1], other[row : row + 1])
+                column.note = misfit_note(column.name, before + row + 1, text, column.arrow.type)
+                column.arrow = column.arrow.as_text_column()
+                return True
+            before += len(array)
+        if not is_nested:
+            self._look_for_misfit(column, breathe)
+        return False
+
+    def _make_text(self, column: _Column, value: Any, row: int) -> None:
+        loaded = column.arrow.as_text_column()
+        column.note = misfit_note(column.name, row, loaded.texts(value)[0], column.arrow.type)
+        column.arrow = loaded
+
+    def _arrays(self, file: Any, column: SchemaColumn, rows: int) -> Iterator[Any]:
+        """A column's values, so many at once."""
+        names = self._file.schema_arrow.names
+        name = names[column.place]
+        # To ask for "a" gives "a.b", too, and each of several columns named "a".
+        given = [n for n, one in enumerate(names) if one == name or one.startswith(f"{name}.")]
+        for batch in self._batches(file, rows, columns=[name]):
+            yield batch.column(given.index(column.place))
+
+    def _batches(self, file: Any, rows: int, **options: Any) -> Iterator[Any]:
+        batches = file.iter_batches(batch_size=rows, use_threads=False, **options)
+        while True:
+            with _damage_told(self._path):  # not what happens to a batch elsewhere
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+
+def _copied(array: Any, row: int) -> Any:
+    """One row, without the others' nested values: a slice of a map still has them."""
+    return array.take([row])
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[_Table]:
     arrow = extra("pyarrow", f"{path} is a Parquet file")
-    with _opened(path) as file:
-        columns, _ = _columns(arrow, file, path, lambda: None)
-        found: list[list[str]] = []
-        if rows:
-            batch = next(iter(_batches(file, path, rows)), None)
-            if batch is not None:
-                texts = [texts(batch.column(n)) for n, (_, _, texts) in enumerate(columns)]
-                found = [list(row) for row in zip(*texts, strict=True)]
-        return {name: kind for name, kind, _ in columns}, found, file.metadata.num_rows
-
-
-def _opened(path: Path) -> Any:
     parquet = extra("pyarrow.parquet", f"{path} is a Parquet file")
+    with ExitStack() as stack:
+        with _damage_told(path):
+            # Nanoseconds, which are the default, reach from 1677 to 2262 only.
+            file, again = (
+                stack.enter_context(
+                    parquet.ParquetFile(path, pre_buffer=False, coerce_int96_timestamp_unit=unit)
+                )
+                for unit in ("us", "ns")
+            )
+        yield _Table(arrow, path, file, again)
+
+
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
     try:
-        return parquet.ParquetFile(path, pre_buffer=False)
+        yield
     except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
         raise SourceError(
             f"{path} is a Parquet file that cannot be read: {error}", path=path
         ) from (error)
-
-
-def _batches(file: Any, path: Path, rows: int) -> Any:
-    try:
-        yield from file.iter_batches(batch_size=rows, use_threads=False)
-    except (OSError, ValueError) as error:
-        raise SourceError(
-            f"{path} is a Parquet file that cannot be read: {error}", path=path
-        ) from (error)
-
-
-def _columns(
-    arrow: Any, file: Any, path: Path, breathe: Callable[[], None]
-) -> tuple[list[tuple[str, str, Texts]], tuple[str, ...]]:
-    """(name, Postgres type, how the values are written) of each column; and notes."""
-    schema = file.schema_arrow
-    names, notes = table_names(schema.names, path)
-    found = []
-    for place, name in enumerate(names):
-        breathe()
-        kind, texts = _decided(arrow, schema.field(place).type, file, place, path)
-        found.append((name, kind, texts))
-    return found, notes
-
-
-def _decided(arrow: Any, kind: Any, file: Any, place: int, path: Path) -> tuple[str, Texts]:
-    types = arrow.types
-    if isinstance(kind, arrow.BaseExtensionType):
-        inner, texts = _decided(arrow, kind.storage_type, file, place, path)
-        return inner, lambda array: texts(array.storage)
-    if types.is_dictionary(kind):
-        inner, texts = _decided(arrow, kind.value_type, file, place, path)
-        return inner, lambda array: texts(array.dictionary_decode())
-    if str(kind) in _PLAIN:
-        name, writer = _PLAIN[str(kind)]
-        return name, _plainly(writer)
-    if types.is_decimal(kind):
-        return ("numeric" if kind.scale < 0 else f"numeric({kind.precision},{kind.scale})",
-                _plainly("numeric"))  # fmt: skip
-    if types.is_timestamp(kind) or types.is_time(kind) or types.is_duration(kind):
-        return _of_moments(arrow, kind, file, place, path)
-    if types.is_nested(kind):
-        return "jsonb", _plainly("json")
-    if types.is_fixed_size_binary(kind):
-        return "bytea", _plainly("bytes")
-    return "text", _plainly("text")
-
-
-_PLAIN = {
-    "bool": ("boolean", "boolean"),
-    "int8": ("smallint", "integer"),
-    "uint8": ("smallint", "integer"),
-    "int16": ("smallint", "integer"),
-    "uint16": ("integer", "integer"),
-    "int32": ("integer", "integer"),
-    "uint32": ("bigint", "integer"),
-    "int64": ("bigint", "integer"),
-    "uint64": ("numeric", "integer"),
-    "halffloat": ("real", "float"),
-    "float": ("real", "float"),
-    "double": ("double precision", "float"),
-    "binary": ("bytea", "bytes"),
-    "large_binary": ("bytea", "bytes"),
-    "date32[day]": ("date", "date"),
-    "date64[ms]": ("date", "date"),
-}
-
-
-def _of_moments(arrow: Any, kind: Any, file: Any, place: int, path: Path) -> tuple[str, Texts]:
-    """In microseconds, as Postgres has them; where any of the values is finer, they are text."""
-    types = arrow.types
-    zone = getattr(kind, "tz", None)
-    if types.is_timestamp(kind):
-        name, end = ("timestamp", "") if zone is None else ("timestamptz", "Z")
-        naive, wanted = arrow.timestamp(kind.unit), arrow.timestamp("us")
-    elif types.is_duration(kind):
-        name, end, naive, wanted = "interval", " microseconds", kind, arrow.duration("us")
-    else:
-        name, end, naive, wanted = "time", "", kind, arrow.time64("us")
-    finer = kind.unit == "ns" and not _all_fit(arrow, naive, wanted, file, place, path)
-    final = arrow.int64() if name == "interval" else arrow.string()
-
-    def texts(array: Any) -> list[str]:
-        array = array.cast(naive)  # a moment of a zone is one of UTC
-        if not finer:
-            array = array.cast(wanted)
-        written = array.cast(final).to_pylist()
-        if finer:
-            return [NULL if one is None else f'"{one}{end}"' for one in written]
-        return [NULL if one is None else f"{one}{end}" for one in written]
-
-    return ("text" if finer else name), texts
-
-
-def _all_fit(arrow: Any, naive: Any, wanted: Any, file: Any, place: int, path: Path) -> bool:
-    name = file.schema_arrow.names[place]
-    for batch in file.iter_batches(batch_size=BATCH_FIELDS, columns=[name], use_threads=False):
-        try:
-            batch.column(0).cast(naive).cast(wanted)
-        except arrow.ArrowInvalid:
-            return False
-    return True
-
-
-def _plainly(writer: str) -> Texts:
-    write = WRITERS[writer]
-    return lambda array: [NULL if one is None else write(one) for one in array.to_pylist()]

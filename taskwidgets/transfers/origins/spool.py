@@ -217,6 +217,7 @@ class TableWriter:
 
     def __init__(self, run: Run, spool: Spool, columns: Sequence[str]) -> None:
         self._spool = spool
+        self._columns = columns
         # Each claim has a file of its own: whoever was frozen, and wakes up when the job is taken
         # over, writes on into its own.
         self._part = spool.table.with_name(f"{spool.table.name}.{run.claim.epoch}.part")
@@ -225,13 +226,21 @@ class TableWriter:
         self.rows = 0
         with spool.translated():
             self._file = spool.open(self._part)
-        self._write(",".join(map(quoted, columns)) + "\n")
+        try:
+            self._write(",".join(map(quoted, columns)) + "\n")
+        except UnicodeEncodeError as error:
+            raise SourceError(
+                "a column's name holds half of a surrogate pair, which is no character; rename it"
+            ) from error
 
     def write(self, columns: Sequence[Sequence[str]]) -> None:
         """Rows whose fields are texts as COPY takes them, given as columns."""
         rows = len(columns[0])
         if rows:
-            self._write("\n".join(map(",".join, zip(*columns, strict=True))) + "\n")
+            try:
+                self._write("\n".join(map(",".join, zip(*columns, strict=True))) + "\n")
+            except UnicodeEncodeError:
+                raise self._surrogate(columns) from None
             self.rows += rows
 
     def finish(self) -> None:
@@ -244,13 +253,22 @@ class TableWriter:
         """Give up what is not finished."""
         self._file.close()
 
+    def _surrogate(self, columns: Sequence[Sequence[str]]) -> SourceError:
+        """The error for the first row that holds a lone surrogate."""
+        for row, fields in enumerate(zip(*columns, strict=True), start=self.rows + 1):
+            for name, text in zip(self._columns, fields, strict=True):
+                try:
+                    text.encode()
+                except UnicodeEncodeError as error:
+                    around = text[max(0, error.start - 20) : error.start + 20]
+                    return SourceError(
+                        f'row {row:,}, column "{name}": {around!r} holds half of a surrogate pair, '
+                        "which is no character. Change it, or leave the column out",
+                        column=name,
+                    )
+        raise AssertionError("no field has a lone surrogate")
+
     def _write(self, text: str) -> None:
-        try:
-            data = text.encode()
-        except UnicodeEncodeError as error:
-            around = text[max(0, error.start - 20) : error.start + 20]
-            raise SourceError(
-                f"{around!r} holds half of a surrogate pair, which is no character"
-            ) from None
+        data = text.encode()
         with self._spool.translated():
             self._file.write(data)
