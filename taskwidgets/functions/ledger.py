@@ -157,7 +157,8 @@ class Ledger:
                             **self._database.connect_arguments, connection_factory=RunConnection
                         )
                     with self._connection.cursor() as cursor:
-                        cursor.execute(run_states.BEGUN, self._claim())
+                        opening = [*self._database.prologue, run_states.BEGUN]
+                        cursor.execute(";\n".join(opening), self._claim())
                         valid = cursor.rowcount == 1
                     self._connection.really_roll_back()
                     with self._connection.cursor() as cursor:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from psycopg2.extras import register_hstore
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -43,6 +44,14 @@ CONNECT_ARGUMENTS = {
 PATIENCE = 60.0  # seconds that a job waits for a database that went away, before it gives up
 POOL_PATIENCE = 60.0  # seconds that a short statement waits until another one is done
 FIRST_RETRY, LAST_RETRY = 0.1, 2.0  # seconds between two attempts: doubling from one to the other
+
+# What SQLAlchemy wants to know for queries of the user, in the user's search path.
+FOR_QUERIES = """
+    SELECT pg_catalog.current_schema(),
+           pg_catalog.array_agg(oid::pg_catalog.int8),
+           pg_catalog.array_agg(typarray::pg_catalog.int8)
+    FROM pg_catalog.pg_type WHERE typname OPERATOR(pg_catalog.=) 'hstore'::pg_catalog.name
+"""
 
 
 def application_name(session: str) -> str:
@@ -115,10 +124,11 @@ class Database:
             max_overflow=POOL_OVERFLOW,
             pool_timeout=POOL_PATIENCE,
             pool_pre_ping=True,
+            use_native_hstore=False,
         )
         # The engine is the user's as well: only ``begin()`` makes a transaction of the package.
         event.listen(self._short, "checkout", _for_queries_of_the_user)
-        event.listen(self._short, "connect", self._find_default_schema)
+        event.listen(self._short, "connect", self._prepare_for_the_user)
         # A worker's connection is its own for the whole transfer, and is closed with it.
         self._long = self._engine(poolclass=NullPool, use_native_hstore=False)
         self._settle_prologue()
@@ -169,16 +179,22 @@ class Database:
             )
         return count
 
-    def _find_default_schema(self, driver: StoreConnection, _record: object) -> None:
-        """Correct what SQLAlchemy has just found out with our search path, for users' tables."""
-        dialect = self._short.dialect
-        if dialect.default_schema_name in (None, "pg_catalog"):
-            driver.is_users = True
-            with driver.cursor() as cursor:
-                cursor.execute("SELECT pg_catalog.current_schema()")
-                ((name,),) = cursor.fetchall()
-            driver.rollback()
-            dialect.default_schema_name = name
+    def _prepare_for_the_user(self, driver: StoreConnection, _record: object) -> None:
+        """Have a connection serve the user's queries, as SQLAlchemy would by statements of its own.
+
+        Those are run in whatever search path there is, or, by the time of the first connection, in
+        ours. They ask for the schema of tables whose names have none, and for the type hstore.
+        """
+        dialect: Any = self._short.dialect
+        driver.is_users = driver.autocommit = True  # so that it is one round trip
+        with driver.cursor() as cursor:
+            cursor.execute(FOR_QUERIES)
+            ((schema, oids, array_oids),) = cursor.fetchall()
+        driver.autocommit = False
+        dialect.default_schema_name = schema
+        if oids:
+            register_hstore(driver, oid=tuple(oids), array_oid=tuple(array_oids))
+            dialect._has_native_hstore = True
 
     @property
     def _arguments(self) -> dict[str, Any]:

@@ -33,6 +33,7 @@ __all__ = ["Entry", "PartMade", "PartOrder", "make_part", "write_part"]
 
 IS_CLAIMED = f"""
     {PINNED_PATH};
+    SET LOCAL role TO DEFAULT;
     SELECT FROM taskwidgets.jobs
     WHERE id = %s AND epoch = %s AND state IN ('running', 'pausing')
 """
