@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg2
 import psycopg2.extensions
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from sqlalchemy import Connection
 
 from taskwidgets.errors import DatabaseError, TaskwidgetsError
@@ -53,8 +55,61 @@ class Change:
         self.places |= later.places
 
 
+ENDED_BY_SQL = (
+    "run.transaction(): a statement in the block ended the transaction (COMMIT or ROLLBACK), so "
+    "rows and checkpoint are not one. Leave that to the end of the block; SAVEPOINT is allowed"
+)
+
+
+class RunCursor(psycopg2.extensions.cursor):
+    """A cursor that notices when a statement has ended the transaction."""
+
+    def execute(self, query: Any, vars: Any = None) -> Any:
+        """As psycopg2 has it."""
+        with self._watched():
+            return super().execute(query, vars)
+
+    def executemany(self, query: Any, vars_list: Any) -> Any:
+        """As psycopg2 has it."""
+        with self._watched():
+            return super().executemany(query, vars_list)
+
+    def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> Any:
+        """As psycopg2 has it."""
+        with self._watched():
+            return super().copy_expert(sql, file, size)
+
+    def callproc(self, procname: Any, parameters: Any = None) -> Any:
+        """As psycopg2 has it."""
+        with self._watched():
+            return super().callproc(procname, parameters)
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        connection: Any = self.connection
+        try:
+            yield
+        finally:
+            connection.look()
+        if connection.is_ended:
+            raise TaskwidgetsError(ENDED_BY_SQL)
+
+
 class RunConnection(psycopg2.extensions.connection):
-    """The connection of ``run.transaction()``: its block commits, nothing within it."""
+    """The connection of ``run.transaction()``: its block commits, nothing within it.
+
+    ``is_ended``: a statement of the block has ended the transaction.
+    """
+
+    def __init__(self, dsn: str, **given: Any) -> None:
+        super().__init__(dsn, **given)
+        self.cursor_factory = RunCursor
+        self.is_ended = False
+
+    def look(self) -> None:
+        """Called after each statement: look whether the transaction still is open."""
+        if not self.closed and not self.autocommit:
+            self.is_ended |= self.info.transaction_status == TRANSACTION_STATUS_IDLE
 
     def _refuse(self) -> Any:
         raise TaskwidgetsError(
@@ -195,6 +250,8 @@ class Ledger:
                             "run.transaction(): autocommit was switched on in the block, so its "
                             "rows did not wait for the checkpoint"
                         )
+                    if connection.is_ended:
+                        raise TaskwidgetsError(ENDED_BY_SQL)
                     with connection.cursor() as cursor:
                         cursor.execute(run_states.RECORD, self._parameters(following))
                         if cursor.rowcount != 1:

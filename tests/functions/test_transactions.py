@@ -1,6 +1,7 @@
 """run.transaction(): the function's rows and its checkpoint commit together, or neither."""
 
 import asyncio
+from contextlib import suppress
 
 import psycopg2
 import pytest
@@ -364,3 +365,44 @@ def test_an_unknown_function_with_on_terminate_is_asked_for(
     assert look.state(job.id) == "interrupted"
     assert "has not defined" in job.error
     assert len(stands(look)) == 1
+
+
+@pytest.mark.parametrize("statement", ["COMMIT", "ROLLBACK", "SELECT 1; COMMIT", "END", "ABORT"])
+@pytest.mark.parametrize("swallowed", [False, True])
+async def test_the_block_s_transaction_is_not_ended_by_sql(
+    workspace, table, look, statement, swallowed
+):
+    """An error at once, and at the end of the block where it was swallowed; no checkpoint."""
+
+    @tw.job
+    async def work(run):
+        async with run.transaction() as connection:
+            put(connection, 1)
+            await run.checkpoint({"n": 1})
+            with connection.cursor() as cursor:
+                if swallowed:
+                    with suppress(TaskwidgetsError):
+                        cursor.execute(statement)
+                else:
+                    cursor.execute(statement)
+
+    with pytest.raises(JobFailed, match="a statement in the block ended the transaction"):
+        await work.using(workspace)()
+    assert stands(look) == []
+
+
+async def test_savepoints_are_allowed(workspace, table, look):
+    """They end no transaction."""
+
+    @tw.job
+    async def work(run):
+        async with run.transaction() as connection:
+            put(connection, 1)
+            with connection.cursor() as cursor:
+                cursor.execute("SAVEPOINT s")
+                put(connection, 2)
+                cursor.execute("ROLLBACK TO SAVEPOINT s")
+                cursor.execute("RELEASE SAVEPOINT s")
+
+    await work.using(workspace)()
+    assert look.rows("mine") == [(1,)]
