@@ -17,6 +17,7 @@ from type_table import Case, arrow_cases, docs_tables, frame_cases, int96_cases,
 import taskwidgets as tw
 from taskwidgets import JobFailed
 from taskwidgets.errors import SourceError
+from taskwidgets.transfers.origins.types.arrow_columns import arrow_column
 
 ARROW = arrow_cases()
 IN_PARQUET = [case for case in ARROW if case.parquet]
@@ -126,6 +127,16 @@ SHORT = {
     "timestamp with time zone": "timestamptz",
     "time without time zone": "time",
 }
+
+
+@pytest.mark.parametrize("case", ARROW, ids=lambda case: case.id)
+def test_a_slice_of_an_array_is_written_like_a_part_of_it(case):
+    """Batches and chunks are slices, whose offsets are not those of what they hold."""
+    array = padded(case.values(), 5)
+    column = arrow_column(pa, array.type)
+    whole = column.texts(array)
+    for start, end in ((0, 2), (1, 3), (2, 5), (4, 5), (3, 3)):
+        assert column.texts(array[start:end]) == whole[start:end]
 
 
 def test_the_page_has_the_table():
