@@ -4,6 +4,7 @@ TaskwidgetsError
 ├── OptionError             an argument has a value that makes no sense (also a ValueError)
 ├── DatabaseError           the database refused, or cannot be reached
 │   ├── ServerUnreachable       nobody answers at that address, or the connection broke
+│   │   ├── ConnectionsExhausted    ... the server has no connection to spare for this role
 │   │   └── ClusterUnreachable      ... not the database, but the Dask cluster that does the work
 │   ├── LoginRefused            wrong user, password or database name
 │   ├── RightsMissing           the role may not do what the job needs
@@ -33,6 +34,7 @@ from pathlib import Path
 __all__ = [
     "AlreadyLoaded",
     "ClusterUnreachable",
+    "ConnectionsExhausted",
     "DatabaseError",
     "EmbeddedServerError",
     "FunctionUnknown",
@@ -81,13 +83,19 @@ class DatabaseError(TaskwidgetsError):
 class ServerUnreachable(DatabaseError):
     """No server answers at the address, or the connection to it broke."""
 
-    what = "database"  # is away
+    waiting_for = "database away"  # what a job says that tries again
+
+
+class ConnectionsExhausted(ServerUnreachable):
+    """The server refuses more connections: its limit, the database's or the role's is reached."""
+
+    waiting_for = "no free connection"
 
 
 class ClusterUnreachable(ServerUnreachable):
     """No scheduler answers at the address, or a worker was lost with what it was doing."""
 
-    what = "cluster"
+    waiting_for = "cluster away"
 
 
 class LoginRefused(DatabaseError):

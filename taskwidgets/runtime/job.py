@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from taskwidgets.errors import (
+    ConnectionsExhausted,
     DatabaseError,
     IllegalTransition,
     JobFenced,
@@ -43,6 +45,8 @@ __all__ = ["Job"]
 
 log = logging.getLogger("taskwidgets")
 
+# Seconds to wait for a connection to claim a job with, and between two attempts.
+CLAIM_PATIENCE, CLAIM_RETRY = 60.0, 0.5
 AT_REST = frozenset({State.PAUSED, State.FAILED, State.INTERRUPTED})
 # Seconds between two looks at a running job. Numbers that change faster cannot be read, and each
 # look costs the page 10 ms (benchmarks/watched.py).
@@ -494,7 +498,7 @@ class Job:
             self._leave()
 
     def _claim_as(self, state: State, cause: str, *, take_over: bool = False) -> Run:
-        claim = self._store.claim(self.id, state, cause, self._control, take_over=take_over)
+        claim = self._claim_when_free(state, cause, take_over=take_over)
         with self._lock:
             self._claim = claim
             self._epoch, self._was_taken = claim.epoch, False
@@ -511,6 +515,19 @@ class Job:
             checkpointed=self._checkpointed,
             say=self._say,
         )
+
+    def _claim_when_free(self, state: State, cause: str, *, take_over: bool) -> Claim:
+        """Claim the job; wait a while where the server has no connection to spare."""
+        deadline = time.monotonic() + CLAIM_PATIENCE
+        while True:
+            try:
+                return self._store.claim(self.id, state, cause, self._control, take_over=take_over)
+            except ConnectionsExhausted as fault:
+                begun = self._control.wish
+                if begun is Wish.PAUSE or time.monotonic() > deadline:
+                    raise
+                self.remark = f"{fault.waiting_for}, retrying"
+                self._control.wait_until(lambda: self._control.wish is not begun, CLAIM_RETRY)  # noqa: B023
 
     def _checkpointed(self) -> None:
         self._checkpoint_at = datetime.now(UTC)

@@ -259,7 +259,7 @@ class Database:
                 if not is_away(error) or now > deadline or given_up():
                     raise
                 away = True
-                waiting(f"{getattr(error, 'what', 'database')} away, retrying")
+                waiting(f"{getattr(error, 'waiting_for', 'database away')}, retrying")
                 time.sleep(pause)
                 pause = min(2 * pause, LAST_RETRY)
             else:

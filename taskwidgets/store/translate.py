@@ -10,6 +10,7 @@ import sqlalchemy.exc
 from sqlalchemy.engine import URL
 
 from taskwidgets.errors import (
+    ConnectionsExhausted,
     DatabaseError,
     LoginRefused,
     RightsMissing,
@@ -23,6 +24,12 @@ __all__ = ["address", "driver_error", "is_away", "is_cancelled", "scrubbed", "tr
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 AWAY_STATES = frozenset({"57P01", "57P02", "57P03", "57P05"})
 LOGIN_STATES = frozenset({"28000", "28P01", "3D000"})
+# too_many_connections; libpq gives the server's text only, and no code, before a session begins.
+EXHAUSTED_STATE = "53300"
+EXHAUSTED_TEXTS = (
+    "too many connections", "too many clients", "connection slots are reserved",
+    "no more connections allowed",
+)  # fmt: skip
 QUERY_CANCELLED = "57014"
 
 
@@ -93,6 +100,14 @@ def _translation(error: BaseException, url: URL) -> DatabaseError:
     text = scrubbed((primary or str(cause or error)).strip(), url)
     lowered = text.lower()
     where = address(url)
+    if state == EXHAUSTED_STATE or (
+        state is None and any(words in lowered for words in EXHAUSTED_TEXTS)
+    ):
+        return ConnectionsExhausted(
+            f"{where} has no connection to spare: {text}; close some, raise the limit of the role "
+            "or the server, or have this process use fewer: tw.connect(max_connections=8)",
+            sqlstate=EXHAUSTED_STATE,
+        )
     # libpq gives no code for what fails before the session begins, only its text.
     if state in LOGIN_STATES or (
         state is None

@@ -2,10 +2,12 @@ import traceback
 
 import pytest
 from fix_databases import other_database, run_sql
+from fix_servers import wait_until
 
 from taskwidgets import Workspace
 from taskwidgets.cli.checks import all_checks
 from taskwidgets.errors import (
+    ConnectionsExhausted,
     DatabaseError,
     LoginRefused,
     OptionError,
@@ -154,3 +156,45 @@ def test_a_database_that_cannot_hold_what_jobs_are_called(
             assert f"is encoded in {encoding}" in failed[0].text
     finally:
         run_sql(embedded_server.url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def narrow(database_url, look):
+    """A role that may use the database, and its URL; a function sets its connection limit."""
+    name = look.one("SELECT current_database() || '_narrow'")
+    look(f"CREATE ROLE {name} LOGIN")
+    look(f"GRANT ALL ON SCHEMA taskwidgets, public TO {name}")
+    look(f"GRANT ALL ON ALL TABLES IN SCHEMA taskwidgets TO {name}")
+    look(f"GRANT ALL ON ALL SEQUENCES IN SCHEMA taskwidgets TO {name}")
+
+    def limit(number):
+        look(f"ALTER ROLE {name} CONNECTION LIMIT {number}")
+
+    yield database_url.replace("postgres@", f"{name}@"), limit
+    look(f"DROP OWNED BY {name}")
+    look(f"DROP ROLE {name}")
+
+
+def test_a_role_without_a_connection_to_spare_is_told_so(narrow):
+    """It is no refused login: ConnectionsExhausted says what the limit is, and what to do."""
+    url, limit = narrow
+    limit(0)
+    text = refused(url, ConnectionsExhausted)
+    assert "has no connection to spare" in text
+    assert "too many connections for role" in text
+    limit(-1)
+    Workspace(url).close()
+
+
+def test_a_job_waits_for_a_free_connection(narrow, csv_file, look):
+    """It says what it waits for, and goes on by itself."""
+    url, limit = narrow
+    workspace = Workspace(url)
+    limit(0)
+    job = workspace.upload(csv_file("a", "1"), "t")
+    wait_until(lambda: job.remark == "no free connection, retrying" or job.error)
+    assert job.error is None
+    assert job.state in ("pending", "running")
+    limit(-1)
+    assert job.wait(60).rows_loaded == 1
+    workspace.close()
