@@ -281,7 +281,7 @@ class Workspace:
                     job_id=job_id,
                 )
             if take_over and record.state in OWNED and not self._store.owns(record):
-                known = self._jobs.get(job_id) or self._handle(record, means, max_rate)
+                known = self._known(record) or self._handle(record, means, max_rate)
                 known.check()
                 if max_rate is not None:
                     known.max_rate = max_rate
@@ -311,7 +311,7 @@ class Workspace:
         if job is None:
             record = self._store.record(job_id)
             with self._lock_of(record.spec.key):
-                job = self._jobs.get(job_id)
+                job = self._known(record)
                 if job is None:
                     job = self._handle(self._store.record(job_id), _means(), None)
         job.follow()
@@ -353,6 +353,14 @@ class Workspace:
         self._database.dispose()
 
     # ------------------------------------------------------------------ inside
+
+    def _known(self, record: JobRecord) -> Job | None:
+        """This process's handle of the job; one of a schema that was dropped is another job's."""
+        job = self._jobs.get(record.id)
+        if job is not None and not job.is_of(record):
+            del self._jobs[record.id]
+            return None
+        return job
 
     def _lock_of(self, key: str) -> threading.RLock:
         """Jobs of one key are begun one after the other; those of others do not wait for them."""
@@ -397,7 +405,7 @@ class Workspace:
     def _latest(self, key: str) -> JobRecord | None:
         """The newest job of this key; one that is being terminated here comes to its end first."""
         record = self._store.latest(key)
-        job = None if record is None else self._jobs.get(record.id)
+        job = None if record is None else self._known(record)
         if record is None or job is None or not job.is_ending:
             return record
         if job.kind in FUNCTION_KINDS and in_running_loop():
@@ -417,7 +425,7 @@ class Workspace:
 
         ``follows``: one that another process runs is followed; else that is an error.
         """
-        job = self._jobs.get(record.id)
+        job = self._known(record)
         if job is not None and (job.runs_here or job.state is State.PENDING):
             # A function may need this thread's loop to hear that it is to pause: never waited for.
             pausing = job.state is State.PAUSING and job.kind in FUNCTION_KINDS
@@ -463,7 +471,7 @@ class Workspace:
         remark = self._kind(record).standing(self._store, record)
         if remark is None:
             return None
-        job = self._jobs.get(record.id)
+        job = self._known(record)
         if job is None or job.state is not State.COMPLETED:  # another process has completed it
             job = self._handle(record, means, None)
         job.remark = remark
@@ -471,7 +479,7 @@ class Workspace:
 
     def _discard(self, record: JobRecord) -> None:
         """Clean up an unfinished job, as again=True starts over, or as that was begun before."""
-        job = self._jobs.get(record.id) or self._handle(record, _means(1), None)
+        job = self._known(record) or self._handle(record, _means(1), None)
         if record.state not in RESUMABLE:
             where = "in this process" if self._store.owns(record) else f"under {record.owner}"
             raise JobOwned(

@@ -75,6 +75,7 @@ class Job:
         self.kind = record.spec.kind
         self.source = record.spec.source
         self.target = record.spec.target
+        self._created = (record.spec.key, record.created_at)
         self._store = store
         self._work = work
         self._lock = threading.RLock()
@@ -163,6 +164,10 @@ class Job:
     def _is_told_to_end(self) -> bool:
         comes_next = self._next is not None and self._next[1]
         return self._control.wish >= Wish.TERMINATE or comes_next
+
+    def is_of(self, record: JobRecord) -> bool:
+        """Whether it is this job: numbers begin anew where the schema was dropped."""
+        return self._created == (record.spec.key, record.created_at)
 
     @property
     def owner(self) -> Owner | None:
@@ -403,6 +408,10 @@ class Job:
         """What the store has of the job just now."""
         with self._lock:
             if self._thread is not None or not self._is_followed:
+                return
+            if not self.is_of(record):
+                self._error = f"job {self.id} is not there any more: another one has its number"
+                self._loop.call(self._tell)
                 return
             state, running = record.state, record.state in OWNED
             if record.epoch == self._epoch and state is self._state and not running:

@@ -390,3 +390,19 @@ def test_a_call_that_takes_long_to_plan_holds_up_no_other(workspace, csv_file, m
     go.set()
     thread.join()
     assert jobs[0].wait(60).rows_loaded == 1
+
+
+def test_after_the_schema_was_dropped_numbers_are_those_of_other_jobs(
+    workspace, csv_file, look, database_url
+):
+    """A handle that is kept from before is not taken for the new job of the same number."""
+    old = workspace.upload(csv_file("a", "1", name="old.csv"), "t")
+    old.wait(60)
+    look("DROP SCHEMA taskwidgets CASCADE")
+    workspace._database.prepare()
+    new = workspace.upload(csv_file("a", "2", name="new.csv"), "u")
+    assert new.id == old.id
+    assert new is not old
+    assert new.wait(60).rows_loaded == 1
+    assert workspace.job(new.id) is new
+    assert look.rows("u") == [(2,)]
