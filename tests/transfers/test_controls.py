@@ -277,7 +277,7 @@ def slow_append(look):
     )
     look("CREATE TRIGGER s BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION slow()")
     return lambda: bool(
-        look("SELECT 1 FROM pg_stat_activity WHERE query LIKE 'INSERT INTO \"public\".\"t\"%%'"
+        look("SELECT 1 FROM pg_stat_activity WHERE query LIKE '%%INSERT INTO \"public\".\"t\"%%'"
              " AND state = 'active' AND pid <> pg_backend_pid()"
              " AND datname = current_database()")
     )  # fmt: skip

@@ -80,7 +80,7 @@ def test_a_connection_lost_in_the_final_append_appends_once(workspace, many_rows
     )
     look("CREATE TRIGGER s BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION slow()")
     job = workspace.upload(path, "t", if_exists="append")
-    inserting = f"{BACKENDS} AND query LIKE 'INSERT INTO \"public\".\"t\"%' AND state = 'active'"
+    inserting = f"{BACKENDS} AND query LIKE '%INSERT INTO \"public\".\"t\"%' AND state = 'active'"
     wait_until(lambda: bool(look(inserting)))
     look(f"SELECT pg_terminate_backend(pid) FROM ({inserting}) AS ours")
     assert job.wait(100).rows_loaded == 300
