@@ -43,6 +43,16 @@ MODULES = (
 )  # fmt: skip
 
 
+def _is_readable(file: int, timeout: float | None) -> bool:
+    """Wait for something to read, for ``timeout`` seconds or, with None, for ever.
+
+    By poll(): select() knows no descriptors beyond 1,023, and there may be so many.
+    """
+    waiting = select.poll()
+    waiting.register(file, select.POLLIN)
+    return bool(waiting.poll(None if timeout is None else timeout * 1000))
+
+
 class Forked:
     """A process as ``subprocess.Popen`` has them, with pipes of text; one thread may wait for it.
 
@@ -115,13 +125,13 @@ class Forked:
         return None if cls._process is None else cls._process.pid
 
     def poll(self) -> int | None:
-        if self.returncode is None and select.select([self._status], [], [], 0)[0]:
+        if self.returncode is None and _is_readable(self._status, 0):
             self.wait()
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         if self.returncode is None:
-            if not select.select([self._status], [], [], timeout)[0]:
+            if not _is_readable(self._status, timeout):
                 raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0)
             raw = os.read(self._status, STATUS.size)
             assert raw, "the server that forks processes has ended"
