@@ -140,16 +140,17 @@ async def test_a_swallowed_pause_comes_again_at_the_next_checkpoint(workspace, s
 
 async def test_a_return_beats_a_wish(workspace, look, until):
     """A function that returns after the wish, without another checkpoint, is completed."""
-    go = asyncio.Event()
+    waits, go = asyncio.Event(), asyncio.Event()
 
     @tw.job
     async def wait(run):
         await run.checkpoint({"a": 1})
+        waits.set()  # behind the checkpoint, which would hear a wish
         await go.wait()
         return "whole"
 
     job = wait.using(workspace)()
-    await until(lambda: job.checkpoint_at is not None)
+    await waits.wait()
     job.pause()
     await until(lambda: job.state == "pausing")
     go.set()
