@@ -16,6 +16,7 @@ from psycopg2 import sql
 from taskwidgets import Workspace
 from taskwidgets.embedded import EmbeddedServer
 from taskwidgets.store.database import Database
+from taskwidgets.store.jobs import PostgresJobStore
 
 _numbers = itertools.count(1)
 
@@ -77,6 +78,13 @@ def empty_url(embedded_server: EmbeddedServer) -> Iterator[str]:
     """A database in which taskwidgets has never been."""
     with new_database(embedded_server.url) as url:
         yield url
+
+
+def end_store(store: PostgresJobStore) -> None:
+    """End a store's threads and connections, whatever its jobs are at."""
+    store._keeper._held.clear()  # a store with jobs goes on, as a process does
+    store.close()
+    store.database.dispose()
 
 
 @pytest.fixture

@@ -102,7 +102,13 @@ class RunConnection(psycopg2.extensions.connection):
     """
 
     def __init__(self, dsn: str, **given: Any) -> None:
-        super().__init__(dsn, **given)
+        try:
+            super().__init__(dsn, **given)
+        except BaseException:
+            # Its socket would stay open as long as the error's traceback has this frame.
+            with suppress(psycopg2.Error):
+                self.close()
+            raise
         self.cursor_factory = RunCursor
         self.is_ended = False
 

@@ -21,9 +21,10 @@ they cost no round trip to the server. SET LOCAL ends with the transaction.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import psycopg2
 import psycopg2.extensions
 from psycopg2 import sql
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE, TRANSACTION_STATUS_INERROR
@@ -127,7 +128,13 @@ class StoreConnection(psycopg2.extensions.connection):
     """
 
     def __init__(self, dsn: str, **given: Any) -> None:
-        super().__init__(dsn, **given)
+        try:
+            super().__init__(dsn, **given)
+        except BaseException:
+            # Its socket would stay open as long as the error's traceback has this frame.
+            with suppress(psycopg2.Error):
+                self.close()
+            raise
         self.cursor_factory = StoreCursor
         self.prologue: Prologue | None = None
         self.is_users = False

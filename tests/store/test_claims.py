@@ -3,6 +3,7 @@ import os
 import socket
 
 import pytest
+from fix_databases import end_store
 from fix_servers import wait_until
 from fix_tiers import slow
 
@@ -55,15 +56,16 @@ def make_store(database_url):
 
     ``is_pooled``: it takes the server for one behind a pooler, and holds no lock.
     """
-    databases = []
+    stores = []
 
     def make(is_pooled=False):
-        databases.append(Database(f"{database_url}&pgbouncer={'true' if is_pooled else 'false'}"))
-        return PostgresJobStore(databases[-1])
+        database = Database(f"{database_url}&pgbouncer={'true' if is_pooled else 'false'}")
+        stores.append(PostgresJobStore(database))
+        return stores[-1]
 
     yield make
-    for database in databases:
-        database.dispose()
+    for store in stores:
+        end_store(store)
 
 
 @pytest.fixture

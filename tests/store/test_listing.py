@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from fix_databases import end_store
 
 from taskwidgets.errors import OptionError
 from taskwidgets.runtime.control import Control
@@ -43,7 +44,9 @@ def put(look):
 
 @pytest.fixture
 def store(database):
-    return PostgresJobStore(database)
+    made = PostgresJobStore(database)
+    yield made
+    end_store(made)
 
 
 def run(store, key):

@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing
 
 import psycopg2
 import pytest
+from fix_databases import end_store
 from fix_exports import copied
 from fix_servers import plain, wait_until
 from sqlalchemy.exc import OperationalError
@@ -159,15 +160,15 @@ def owner(script, source, look):
 @pytest.fixture
 def make_store():
     """A factory of stores by a URL, each a session of its own as another process would be."""
-    databases = []
+    stores = []
 
     def make(url):
-        databases.append(Database(url))
-        return PostgresJobStore(databases[-1])
+        stores.append(PostgresJobStore(Database(url)))
+        return stores[-1]
 
     yield make
-    for database in databases:
-        database.dispose()
+    for store in stores:
+        end_store(store)
 
 
 def is_loaded(look):

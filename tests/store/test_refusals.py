@@ -1,5 +1,6 @@
 import traceback
 
+import psutil
 import pytest
 from fix_databases import other_database, run_sql
 from fix_servers import wait_until
@@ -14,6 +15,7 @@ from taskwidgets.errors import (
     ServerUnreachable,
     TaskwidgetsError,
 )
+from taskwidgets.store.database import Database
 
 SECRET = "hunter2xyz"
 
@@ -198,3 +200,16 @@ def test_a_job_waits_for_a_free_connection(narrow, csv_file, look):
     limit(-1)
     assert job.wait(60).rows_loaded == 1
     workspace.close()
+
+
+def test_a_refused_connection_leaves_no_socket_open(database_url):
+    """Also while its error is kept, traceback and all, as by a logger."""
+    database = Database(other_database(database_url, "none_of_this_name"))
+    process, kept = psutil.Process(), []
+    before = process.num_fds()
+    for _ in range(5):
+        with pytest.raises(LoginRefused) as caught:
+            database.connect()
+        kept.append(caught.value)
+    assert process.num_fds() <= before
+    database.dispose()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import uuid4
 
 import pytest
+from fix_databases import end_store
 
 from taskwidgets.runtime.control import Control
 from taskwidgets.runtime.states import State
@@ -18,9 +19,9 @@ from taskwidgets.store.requests import Request
 @pytest.fixture
 def store(database_url):
     """A store of this process's own."""
-    database = Database(database_url)
-    yield PostgresJobStore(database)
-    database.dispose()
+    made = PostgresJobStore(Database(database_url))
+    yield made
+    end_store(made)
 
 
 SESSION = "0123456789abcdef"  # of the process that owns the jobs

@@ -7,6 +7,7 @@ from contextlib import closing
 
 import psycopg2
 import pytest
+from fix_databases import end_store
 from fix_servers import plain, wait_until
 
 from taskwidgets.runtime.control import Control
@@ -27,9 +28,9 @@ WAITING = """
 @pytest.fixture
 def store(database_url):
     """A store of this process's own."""
-    database = Database(database_url)
-    yield PostgresJobStore(database)
-    database.dispose()
+    made = PostgresJobStore(Database(database_url))
+    yield made
+    end_store(made)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from fix_databases import end_store
 
 from taskwidgets.errors import JobFenced, ServerUnreachable, TargetError, TargetExists
 from taskwidgets.runtime.control import Control
@@ -55,9 +56,9 @@ class Store(PostgresJobStore):
 @pytest.fixture
 def store(database_url, monkeypatch):
     monkeypatch.setattr(database, "FIRST_RETRY", 0.0)
-    known = Database(database_url)
-    yield Store(known)
-    known.dispose()
+    made = Store(Database(database_url))
+    yield made
+    end_store(made)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from fix_databases import end_store
 
 from taskwidgets.errors import SourceChanged
 from taskwidgets.runtime.control import Control
@@ -36,9 +37,9 @@ def place(row):
 @pytest.fixture
 def store(database_url):
     """A store of this process's own."""
-    database = Database(database_url)
-    yield PostgresJobStore(database)
-    database.dispose()
+    made = PostgresJobStore(Database(database_url))
+    yield made
+    end_store(made)
 
 
 @pytest.fixture
