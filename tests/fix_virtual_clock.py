@@ -1,8 +1,8 @@
 """A database whose clock stands still until a test moves it.
 
-The package's statements name ``clock_timestamp()`` without a schema, as any application would. In
-this database another function of that name comes first on the search path. So leases run out in no
-time, and the package under test is not changed.
+The package's statements name ``clock_timestamp()`` without a schema, and run with a pinned search
+path. In this process another function of that name comes first on that path. So leases run out in
+no time, and nothing else of the package under test is changed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from contextlib import closing
 import psycopg2
 import pytest
 from fix_servers import plain
+
+from taskwidgets.store import driver
 
 # Each reading is one microsecond later than the one before: times differ as they do in reality. The
 # year is far ahead of the server's own clock, so that a session which has been idle for a moment
@@ -76,8 +78,11 @@ class VirtualClock:
 
 
 @pytest.fixture
-def virtual_clock(database_url: str) -> Iterator[VirtualClock]:
+def virtual_clock(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualClock]:
     """The clock of the test's database, to be moved by the test."""
+    monkeypatch.setattr(
+        driver, "PINNED_PATH", "SET LOCAL search_path = virtual_clock, pg_catalog, pg_temp"
+    )
     clock = VirtualClock(database_url)
     yield clock
     clock.close()
