@@ -19,7 +19,6 @@ from typing import Any
 
 import psycopg2
 import psycopg2.extensions
-from psycopg2.extras import wait_select
 from sqlalchemy import Connection, text
 from sqlalchemy.engine import URL
 
@@ -142,7 +141,13 @@ class _Probe:
         """End the transaction: a session that is left in one is closed by the pooler."""
         with suppress(psycopg2.Error):
             self._cursor.execute("ROLLBACK")
-            wait_select(self._connection)
+            # Not psycopg2's wait_select: select() knows no descriptors beyond 1,023.
+            self._state = self._connection.poll()
+            while self._state != psycopg2.extensions.POLL_OK:
+                waiting = select.poll()
+                waiting.register(*self.waits_for)
+                waiting.poll()
+                self._state = self._connection.poll()
         self.close()
 
     def close(self) -> None:

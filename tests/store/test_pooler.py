@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 from contextlib import ExitStack, closing
 
@@ -615,3 +616,14 @@ def test_a_heartbeat_keeps_the_job(urls, make_store, monkeypatch):
     assert other.record(job.id).state is State.RUNNING
     with pytest.raises(JobOwned):
         other.claim(job.id, State.RUNNING, "test", Control())
+
+
+def test_a_process_with_many_open_files(pooled, source):
+    """Descriptors beyond 1,023, which select() does not know, are no matter."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    with ExitStack() as files:
+        for _ in range(1100):
+            files.enter_context(open(os.devnull, "rb"))  # noqa: PTH123 - as cheap as can be
+        assert pooled.upload(source, "target").wait(60).rows_loaded == ROWS
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
