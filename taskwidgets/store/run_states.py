@@ -31,7 +31,7 @@ RECORD = """
     FOR SHARE
     ON CONFLICT (job_id) DO UPDATE
     SET serial = EXCLUDED.serial, state = EXCLUDED.state, progress = EXCLUDED.progress,
-        at = pg_catalog.clock_timestamp()
+        at = DEFAULT
     WHERE run_states.serial
           OPERATOR(pg_catalog.=) (EXCLUDED.serial OPERATOR(pg_catalog.-) 1::pg_catalog.int8)
 """
