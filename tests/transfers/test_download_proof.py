@@ -8,7 +8,9 @@ from fix_exports import copied, pause
 from fix_servers import wait_until
 
 from taskwidgets.errors import JobFailed, SourceChanged
+from taskwidgets.store.translate import translated
 from taskwidgets.transfers import kept_snapshot, tables
+from taskwidgets.transfers.snapshot import verify
 
 COUNTING = (
     "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
@@ -39,14 +41,24 @@ UNCOUNTED = {
 
 @pytest.fixture
 def slow_count(monkeypatch):
-    """A function: from now on, counting a table's rows takes a thousand times so many seconds."""
+    """A function: from now on, counting a table's rows takes a thousand times so many seconds.
+
+    That of the count beside the export, and that of the proof.
+    """
 
     def make(seconds):
+        slow = f"SELECT pg_catalog.count(*), pg_catalog.pg_sleep({seconds * 1000})"
+
         def count(connection, name):
-            slow = f"SELECT pg_catalog.count(*), pg_catalog.pg_sleep({seconds * 1000})"
             return tables.execute(connection, slow)
 
+        def prove(snapshot, *given):
+            with snapshot._lock, translated(snapshot._database.url):
+                tables.execute(snapshot.connection, slow)
+            verify(snapshot, *given)
+
         monkeypatch.setattr("taskwidgets.transfers.kept_snapshot.tables.count_rows", count)
+        monkeypatch.setattr("taskwidgets.transfers.kept_snapshot.verify", prove)
 
     return make
 
