@@ -1,10 +1,14 @@
 """The package as a whole: its public names, and its errors."""
 
 import inspect
+import sys
+from pathlib import Path
 
 import taskwidgets
 from taskwidgets import errors
 
+ROOT = Path(__file__).parents[1]
+MUTATION = ROOT / "tests" / "mutation"
 # What Python, or a program that takes the package up, looks for in it; no user does.
 SERVING = {"Any", "TYPE_CHECKING", "annotations", "import_module", "load_ipython_extension"}
 
@@ -38,3 +42,13 @@ def test_the_tree_in_the_docstring_is_the_tree():
     """The tree that errors' docstring draws names every class."""
     for name in errors.__all__:
         assert name in (errors.__doc__ or "")
+
+
+def test_the_known_faults_fit_the_code():
+    """Each mutant's text occurs once in its file: a change of the code changes the list, too."""
+    sys.path.insert(0, str(MUTATION))
+    try:
+        from mutants import load
+    finally:
+        sys.path.remove(str(MUTATION))
+    assert len(load(ROOT, MUTATION / "mutants.toml")) > 150
