@@ -25,7 +25,7 @@ from taskwidgets.runtime.progress import Progress
 from taskwidgets.runtime.run import Run
 from taskwidgets.store import run_states
 from taskwidgets.store.budget import Lease
-from taskwidgets.store.driver import READ_WRITE, USERS_PATH
+from taskwidgets.store.driver import READ_WRITE, USERS_PATH, ClosingConnection
 from taskwidgets.store.jobs import PostgresJobStore
 from taskwidgets.store.run_states import RunState
 from taskwidgets.store.translate import is_away, translated
@@ -95,20 +95,14 @@ class RunCursor(psycopg2.extensions.cursor):
             raise TaskwidgetsError(ENDED_BY_SQL)
 
 
-class RunConnection(psycopg2.extensions.connection):
+class RunConnection(ClosingConnection):
     """The connection of ``run.transaction()``: its block commits, nothing within it.
 
     ``is_ended``: a statement of the block has ended the transaction.
     """
 
     def __init__(self, dsn: str, **given: Any) -> None:
-        try:
-            super().__init__(dsn, **given)
-        except BaseException:
-            # Its socket would stay open as long as the error's traceback has this frame.
-            with suppress(psycopg2.Error):
-                self.close()
-            raise
+        super().__init__(dsn, **given)
         self.cursor_factory = RunCursor
         self.is_ended = False
 
@@ -217,6 +211,7 @@ class Ledger:
                         self._connection = psycopg2.connect(
                             **self._database.connect_arguments, connection_factory=RunConnection
                         )
+                    self._connection.is_ended = False  # that was a block before
                     with self._connection.cursor() as cursor:
                         opening = [*self._database.prologue, run_states.BEGUN]
                         cursor.execute(";\n".join(opening), self._claim())

@@ -163,11 +163,13 @@ def _job(loaded: LoadedContent) -> str:
 def _doubt(connection: Connection, target: Target, loaded: LoadedContent) -> str:
     """What is to be said where nobody can tell whether the rows still are in the table."""
     if target.kind not in ("r", "p"):
-        return "; whether they still are there cannot be told of a view or a foreign table"
+        return "; of a view or a foreign table, it is unknown whether the rows are still there"
     if _hides_rows(connection, target):
-        return "; its row security hides rows from this role, so whether they are in cannot be told"
+        return (
+            "; its row security hides rows from this role, so it is unknown whether they are there"
+        )
     if target.oid != loaded.table_oid:
-        return "; the table was made anew since, so whether the rows are in cannot be told"
+        return "; the table was made anew since, so it is unknown whether the rows are there"
     condition = (
         "pg_catalog.age(xmin) OPERATOR(pg_catalog.>=) pg_catalog.age({1})"
         if loaded.made_table

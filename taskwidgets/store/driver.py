@@ -34,6 +34,7 @@ __all__ = [
     "PINNED_PATH",
     "READ_WRITE",
     "USERS_PATH",
+    "ClosingConnection",
     "Prologue",
     "StoreConnection",
     "begin_with",
@@ -119,7 +120,22 @@ class Prologue:
         return [*reset_settings(self.server_version, reported), *mark]
 
 
-class StoreConnection(psycopg2.extensions.connection):
+class ClosingConnection(psycopg2.extensions.connection):
+    """A connection that closes its socket where it cannot be made.
+
+    It would stay open as long as the error's traceback has the frame of an ``__init__`` in Python.
+    """
+
+    def __init__(self, dsn: str, **given: Any) -> None:
+        try:
+            super().__init__(dsn, **given)
+        except BaseException:
+            with suppress(psycopg2.Error):
+                self.close()
+            raise
+
+
+class StoreConnection(ClosingConnection):
     """A connection whose transactions begin with the prologue.
 
     ``is_users``: for queries of the user's own; then no path is set. ``in_users_path``: the path
@@ -128,13 +144,7 @@ class StoreConnection(psycopg2.extensions.connection):
     """
 
     def __init__(self, dsn: str, **given: Any) -> None:
-        try:
-            super().__init__(dsn, **given)
-        except BaseException:
-            # Its socket would stay open as long as the error's traceback has this frame.
-            with suppress(psycopg2.Error):
-                self.close()
-            raise
+        super().__init__(dsn, **given)
         self.cursor_factory = StoreCursor
         self.prologue: Prologue | None = None
         self.is_users = False

@@ -406,3 +406,21 @@ async def test_savepoints_are_allowed(workspace, table, look):
 
     await work.using(workspace)()
     assert look.rows("mine") == [(1,)]
+
+
+async def test_after_a_block_that_was_ended_by_sql_the_next_one_works(workspace, table, look):
+    """A function that catches the error goes on with a transaction of its own."""
+
+    @tw.job
+    async def work(run):
+        with suppress(TaskwidgetsError):
+            async with run.transaction() as connection:
+                with connection.cursor() as cursor:
+                    cursor.execute("COMMIT")
+        async with run.transaction() as connection:
+            put(connection, 1)
+            await run.checkpoint({"n": 1})
+
+    await work.using(workspace)()
+    assert look.rows("mine") == [(1,)]
+    assert stands(look) == [(1, {"n": 1})]
