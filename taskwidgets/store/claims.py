@@ -8,6 +8,7 @@ from collections.abc import Callable
 from sqlalchemy import Connection, func, select, text
 
 from taskwidgets.errors import (
+    ConnectionsExhausted,
     DatabaseError,
     IllegalTransition,
     JobNotFound,
@@ -29,6 +30,7 @@ __all__ = ["Claims"]
 
 TAKE_OVER_PATIENCE = 5.0  # seconds for the server to end a session; it takes milliseconds
 NAMING_PATIENCE = 1.0  # seconds for the winner of a race to commit who it is; it takes milliseconds
+RETRIES = (0.0, 0.1, 0.2, 0.4)  # seconds before a claim is tried again whose connection broke
 LOCK_NOT_AVAILABLE = "55P03"
 ROW_PATIENCE = "1s"  # for the job's row, until it is looked whether a frozen process has it locked
 
@@ -88,19 +90,28 @@ class Claims:
         if not self._keeper.take(job_id, control):
             raise self._owned(job_id)
         try:
-            try:
-                claim = self._claim(job_id, to, cause, take_over=take_over)
-            except DatabaseError as error:
-                if not is_away(error):
-                    raise
-                # The connection broke. Once more: a claim whose COMMIT went through all the same
-                # is one that this process finds interrupted.
-                claim = self._claim(job_id, to, cause, take_over=take_over)
+            claim = self._claim_again(job_id, to, cause, take_over=take_over)
         except BaseException:
             self._keeper.free(job_id)
             raise
         self._keeper.confirm(job_id)
         return claim
+
+    def _claim_again(self, job_id: int, to: State, cause: str, *, take_over: bool) -> Claim:
+        """The claim; tried again where the connection breaks.
+
+        A claim whose COMMIT went through all the same is one that this process finds interrupted.
+        """
+        for pause in RETRIES:
+            try:
+                return self._claim(job_id, to, cause, take_over=take_over)
+            except ConnectionsExhausted:
+                raise  # whoever asked waits longer for that, and hears wishes meanwhile
+            except DatabaseError as error:
+                if not is_away(error):
+                    raise
+            time.sleep(pause)
+        return self._claim(job_id, to, cause, take_over=take_over)
 
     def _claim(self, job_id: int, to: State, cause: str, *, take_over: bool) -> Claim:
         while True:

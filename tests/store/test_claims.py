@@ -1,10 +1,12 @@
 import json
 import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
+import psycopg2
 import pytest
 from fix_databases import end_store
-from fix_servers import wait_until
+from fix_servers import plain, wait_until
 from fix_tiers import slow
 
 from taskwidgets.errors import IllegalTransition, JobFenced, JobNotFound, JobOwned
@@ -43,6 +45,12 @@ HELD = """
     SELECT pid FROM pg_locks
     WHERE locktype = 'advisory' AND granted
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+# The server's process that waits for a row which another one has locked.
+WAITING = """
+    SELECT pid FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%FOR UPDATE%'
 """
 
 
@@ -111,6 +119,19 @@ def test_one_process_does_not_own_a_job_twice(store, job):
     store.claim(job.id, State.RUNNING, "test", Control())
     with pytest.raises(JobOwned, match="runs in this process already"):
         store.claim(job.id, State.RUNNING, "test", Control())
+
+
+def test_a_claim_is_made_though_its_connection_breaks_again_and_again(store, job, look):
+    """Its session is ended four times while it waits for the job's row; then it has the job."""
+    claims = ThreadPoolExecutor(1)
+    with psycopg2.connect(plain(look.url)) as other, other.cursor() as cursor:
+        cursor.execute("SELECT FROM taskwidgets.jobs WHERE id = %s FOR UPDATE", (job.id,))
+        claim = claims.submit(store.claim, job.id, State.RUNNING, "test", Control())
+        for _ in range(4):
+            wait_until(lambda: look(WAITING) or claim.done())
+            look.one(f"SELECT pg_terminate_backend(({WAITING}), 5000)")
+    assert claim.result(30).epoch == 1
+    assert store.record(job.id).state is State.RUNNING
 
 
 @pytest.mark.parametrize("races", [60, slow(600)])

@@ -34,7 +34,7 @@ _PRIOR_MULTIPLE = 0.97  # of several characters, that stand in every line equall
 _QUOTES = ('"', "'", "`", "~", "|", "$", "%", "^", "*")
 _QUOTE_PRIORS = {'"': 1.0, "'": 0.97, "": 0.9}
 _OTHER_QUOTE = 0.9
-_SEPARATORS = re.compile(r"[;|\t\x01\x1f]|,(?=\S)")  # in an unquoted cell: hardly a value
+_SEPARATORS = re.compile(r"[;|\t\x01\x1f]|,(?=\S)|^,$")  # in an unquoted cell: hardly a value
 _RUN = re.compile(r"([^\w\s\"'.()\-])\1+|\t\t+|[^\w\s\"'.,()\-/\\]{2,4}|\\t")
 
 _SAMPLE_CHARACTERS = 1 << 16  # what each combination is tried on
@@ -95,7 +95,13 @@ def find_syntax(
     skip = skip_space
     if skip is None:
         skip = best.skip_space or _blanks_follow(sample, best.delimiter, quote, escape)
-    return Syntax(best.delimiter, quote, escape, skip, best.score, margin, best.width, best.regular)
+    width, regular = best.width, best.regular
+    if escape:  # the combinations were tried without one
+        records = split_records(
+            sample, best.delimiter, quote, escape, skip_space=skip, most=_SAMPLE_RECORDS
+        )
+        width, regular = _usual(line_widths(records)) or (width, regular)
+    return Syntax(best.delimiter, quote, escape, skip, best.score, margin, width, regular)
 
 
 def split_by_other(cell: str, delimiter: str, quotechar: str) -> list[tuple[str, list[str]]]:
@@ -182,13 +188,11 @@ def _score(sample: str, delimiter: str, quotechar: str, run: bool | None) -> Syn
     ]
     nothing = Syntax(delimiter, quotechar, skip_space=bool(run))
     widths = line_widths(records)
-    if not widths:
+    usual = _usual(widths)
+    if usual is None:
         return nothing
-    width = max(widths, key=lambda one: (widths[one] if one > 1 else 0, one))
-    if width < 2:
-        return nothing
+    width, regular = usual
     total = len(records)
-    regular = widths[width] / total
     near = sum(widths[one] for one in (width - 1, width + 1) if one > 1) / total
     consistent = regular + 0.4 * near
     cells, alike = _cells(records, width)
@@ -201,6 +205,12 @@ def _score(sample: str, delimiter: str, quotechar: str, run: bool | None) -> Syn
     score = consistent * cells * _prior(delimiter) * (1 - 0.5 / width) * header
     score *= _QUOTE_PRIORS.get(quotechar, _OTHER_QUOTE) * (1 + 0.05 * min(alike, 6)) / 1.3
     return Syntax(delimiter, quotechar, "", bool(run), score, width=width, regular=regular)
+
+
+def _usual(widths: Counter[int]) -> tuple[int, float] | None:
+    """The number of fields, more than one, that most records have; and the share of these."""
+    width = max(widths, key=lambda one: (widths[one] if one > 1 else 0, one), default=1)
+    return (width, widths[width] / widths.total()) if width > 1 else None
 
 
 def _cells(records: Sequence[Record], width: int) -> tuple[float, int]:
