@@ -5,6 +5,7 @@ TaskwidgetsError
 ├── DatabaseError           the database refused, or cannot be reached
 │   ├── ServerUnreachable       nobody answers at that address, or the connection broke
 │   │   ├── ConnectionsExhausted    ... the server has no connection to spare for this role
+│   │   ├── ServerReadOnly          ... it takes no changes: a standby, or set to be read-only
 │   │   └── ClusterUnreachable      ... not the database, but the Dask cluster that does the work
 │   ├── LoginRefused            wrong user, password or database name
 │   ├── RightsMissing           the role may not do what the job needs
@@ -50,6 +51,7 @@ __all__ = [
     "OptionError",
     "RightsMissing",
     "SchemaTooNew",
+    "ServerReadOnly",
     "ServerUnreachable",
     "SourceChanged",
     "SourceError",
@@ -90,6 +92,12 @@ class ConnectionsExhausted(ServerUnreachable):
     """The server refuses more connections: its limit, the database's or the role's is reached."""
 
     waiting_for = "no free connection"
+
+
+class ServerReadOnly(ServerUnreachable):
+    """The server takes no changes: a standby, perhaps since a failover, or set to be read-only."""
+
+    waiting_for = "database is read-only"
 
 
 class ClusterUnreachable(ServerUnreachable):

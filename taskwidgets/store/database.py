@@ -20,6 +20,7 @@ from taskwidgets.errors import (
     DatabaseError,
     OptionError,
     RightsMissing,
+    ServerReadOnly,
 )
 from taskwidgets.store import pooler
 from taskwidgets.store.budget import DEFAULT_CONNECTIONS, POOL_OVERFLOW, POOLED, Budget
@@ -258,6 +259,8 @@ class Database:
                     deadline = now + PATIENCE
                 if not is_away(error) or now > deadline or given_up():
                     raise
+                if isinstance(error, ServerReadOnly):
+                    self._short.dispose()  # by now the address may lead to another server
                 away = True
                 waiting(f"{getattr(error, 'waiting_for', 'database away')}, retrying")
                 time.sleep(pause)

@@ -39,6 +39,7 @@ __all__ = [
     "StoreConnection",
     "begin_with",
     "commit_in_users_path",
+    "disable_timeouts",
     "reset_settings",
     "users_path",
 ]
@@ -56,11 +57,16 @@ READ_COMMITTED = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
 # For a pooler's session, whose earlier client may have left default_transaction_read_only.
 READ_WRITE = "SET TRANSACTION READ WRITE"
 
+# A role, or a database, may have limits on what takes long; on hosted servers they often do. Those
+# are meant for statements that somebody forgot, and any role may lift them for its transactions.
+# A job can be stopped at any time, and what has to wait for a lock sets a limit of its own.
+LIMITS = ("statement_timeout", "lock_timeout")
+
 # What earlier clients of a pooler may have left, and what matters to what is read and written.
 LEFT_BEHIND = (
     "role", "bytea_output", "extra_float_digits", "IntervalStyle", "lc_monetary", "lc_numeric",
-    "lc_time", "xmlbinary", "row_security", "synchronous_commit", "statement_timeout",
-    "lock_timeout", "idle_in_transaction_session_timeout",
+    "lc_time", "xmlbinary", "row_security", "synchronous_commit",
+    "idle_in_transaction_session_timeout",
 )  # fmt: skip
 TRANSACTION_TIMEOUT = 170000  # the first version that has this setting
 # A pooler keeps these for each client (PgBouncer, track_extra_parameters); they are part of what a
@@ -78,13 +84,20 @@ def reset_settings(server_version: int, reported: Sequence[tuple[str, str]] = ()
     reported : sequence of (str, str)
         Settings and their values as the connection began.
     """
-    names = [*LEFT_BEHIND]
-    if server_version >= TRANSACTION_TIMEOUT:
-        names.append("transaction_timeout")
+    names = [*LEFT_BEHIND, *_limits(server_version)]
     return [
         *(f"SET LOCAL {name} TO DEFAULT" for name in names),
         *(f"SET LOCAL {name} = {_quoted(value)}" for name, value in reported),
     ]
+
+
+def disable_timeouts(server_version: int) -> list[str]:
+    """Statements that lift, for one transaction, the time limits of the role and the database."""
+    return [f"SET LOCAL {name} = 0" for name in _limits(server_version)]
+
+
+def _limits(server_version: int) -> tuple[str, ...]:
+    return (*LIMITS, "transaction_timeout") if server_version >= TRANSACTION_TIMEOUT else LIMITS
 
 
 def _quoted(value: str) -> str:
@@ -183,7 +196,8 @@ class StoreConnection(ClosingConnection):
             return [*resets, USERS_PATH] if resets else []
         # SQLAlchemy or psycopg2 may have been told another one: that is in the BEGIN already.
         level = [READ_COMMITTED] if self.isolation_level is None and not self.autocommit else []
-        return [*first, *level, path, NOTICES, *resets]
+        limits = disable_timeouts(self.info.server_version)
+        return [*first, *level, path, NOTICES, *resets, *limits]
 
 
 class StoreCursor(psycopg2.extensions.cursor):

@@ -14,6 +14,7 @@ from taskwidgets.errors import (
     DatabaseError,
     LoginRefused,
     RightsMissing,
+    ServerReadOnly,
     ServerUnreachable,
     TaskwidgetsError,
 )
@@ -30,6 +31,7 @@ EXHAUSTED_TEXTS = (
     "too many connections", "too many clients", "connection slots are reserved",
     "no more connections allowed",
 )  # fmt: skip
+READ_ONLY_STATE = "25006"  # read_only_sql_transaction
 QUERY_CANCELLED = "57014"
 
 
@@ -120,6 +122,13 @@ def _translation(error: BaseException, url: URL) -> DatabaseError:
         return LoginRefused(
             f"{where} refused the login of user {url.username or 'by default'}: {text}; "
             "check the user, the password and the database's name in the URL",
+            sqlstate=state,
+        )
+    if state == READ_ONLY_STATE:
+        return ServerReadOnly(
+            f"{where} takes no changes: {text}. It is a standby, or default_transaction_read_only "
+            "is on for the server, the database or the role; connect to the primary, as a role "
+            "that may write",
             sqlstate=state,
         )
     if state == "42501":

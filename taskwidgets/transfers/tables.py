@@ -78,8 +78,7 @@ SOURCE_SETTING = "taskwidgets.source"  # what the source column says, by the tra
 FIND = text(
     """
     SELECT c.oid, c.relkind::text AS kind,
-           pg_has_role(c.relowner, 'USAGE') AS mine,
-           has_table_privilege(c.oid, 'INSERT') AS may_insert
+           pg_has_role(c.relowner, 'USAGE') AS mine
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = :schema AND c.relname = :table
     """
@@ -88,7 +87,8 @@ COLUMNS = text(
     """
     SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type,
            a.attidentity = 'a' OR a.attgenerated <> '' AS computed,
-           a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AS required
+           a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AS required,
+           has_column_privilege(a.attrelid, a.attnum, 'INSERT') AS may_insert
     FROM pg_attribute a
     WHERE a.attrelid = :oid AND a.attnum > 0 AND NOT a.attisdropped
     ORDER BY a.attnum
@@ -137,12 +137,16 @@ LANDING = text(
 
 @dataclass(frozen=True)
 class Column:
-    """A column of an existing table; ``computed`` ones cannot be loaded into."""
+    """A column of an existing table; ``computed`` ones cannot be loaded into.
+
+    ``may_insert``: this role may, by a grant on the table or on the column.
+    """
 
     name: str
     type: str
     computed: bool
     required: bool
+    may_insert: bool
 
 
 @dataclass(frozen=True)
@@ -152,7 +156,6 @@ class Table:
     oid: int
     kind: str
     mine: bool
-    may_insert: bool
     columns: tuple[Column, ...]
 
 
@@ -219,7 +222,7 @@ def find_table(connection: Connection, name: TableName) -> Table | None:
     if row is None:
         return None
     columns = connection.execute(COLUMNS, {"oid": row.oid})
-    return Table(row.oid, row.kind, row.mine, row.may_insert, tuple(Column(*c) for c in columns))
+    return Table(row.oid, row.kind, row.mine, tuple(Column(*c) for c in columns))
 
 
 def check_target(
@@ -279,7 +282,7 @@ def _check_append(
 ) -> dict[str, str]:
     if table.kind not in ("r", "p", "f", "v"):
         raise TargetMismatch(f'"{name}" is a {kind}; rows cannot be appended to it')
-    if not table.may_insert:
+    if not any(column.may_insert for column in table.columns):
         raise RightsMissing(f'this role may not insert into "{name}"', sqlstate="42501")
     existing = {column.name: column for column in table.columns}
     unknown = [column for column in columns if column not in existing]
@@ -297,6 +300,13 @@ def _check_append(
             f'the file does not fit into the {kind} "{name}": {"; ".join(faults)}. '
             f"The table has {_list([c.name for c in table.columns])}; "
             f"the file has {_list(columns)}"
+        )
+    closed = [column for column in columns if not existing[column].may_insert]
+    if closed:
+        raise RightsMissing(
+            f'this role may not insert into the column {_list(closed)} of "{name}"; ask its owner '
+            f"to run: GRANT INSERT ({_list(closed)}) ON {name} TO the role",
+            sqlstate="42501",
         )
     return {column: existing[column].type for column in columns}
 
