@@ -37,7 +37,8 @@ class Mutant:
     """One fault: ``old`` becomes ``new`` in ``file``, and ``harm`` is what it does to a user.
 
     ``old`` occurs once in the file, or once in ``context``, which occurs once in the file.
-    ``tests``: test files for code of which coverage is not measured (C), else empty.
+    ``tests``: test files for code of which coverage does not tell who runs it: C, and constants
+    such as statements, that a module has when it is imported.
     """
 
     id: str
@@ -95,7 +96,7 @@ def load(root: Path, path: Path = LIST) -> list[Mutant]:
             new=entry["new"],
             harm=entry["harm"],
             context=entry.get("context", ""),
-            tests=tuple(compiled.get(entry["file"], ())),
+            tests=tuple(entry.get("tests") or compiled.get(entry["file"], ())),
         )
         for entry in stored["mutants"]
     ]

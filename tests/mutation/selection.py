@@ -75,7 +75,8 @@ class Recording:
             if not tests:  # no line of it is run in a process of the tests themselves
                 children = self._files_under(mutant.area.children)
                 tests = {test for test in self.seconds if file_of(test) in children}
-            files = self._files_under(mutant.area.first)
+            files = self._files_under([*mutant.area.first, *mutant.tests])
+            tests |= {test for test in self.seconds if file_of(test) in mutant.tests}
         tests -= self.failed
         order = sorted(tests, key=lambda test: self._rank(test, near))
         collected = dict.fromkeys([*files, *map(file_of, order)])

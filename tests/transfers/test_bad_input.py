@@ -1,5 +1,6 @@
 """Each kind of bad input has its own clear error; before the start, it leaves no trace."""
 
+import gzip
 import os
 import re
 
@@ -44,6 +45,25 @@ def test_a_bad_header_is_refused_before_the_start(
     if line:
         assert f"line {line}" in str(error) or "columns" in str(error)
     assert look.untouched()
+    assert not look.exists("t")
+
+
+@pytest.mark.parametrize(
+    ("name", "encode"),
+    [
+        ("a.csv", lambda text: text.encode()),
+        ("a.csv.gz", lambda text: gzip.compress(text.encode())),
+        ("a.csv", lambda text: text.encode("utf-16")),
+        ("a.csv", lambda text: text.replace(",", ";").encode("cp1252")),
+    ],
+)
+def test_a_bad_row_stops_a_file_however_it_is_stored(workspace, look, tmp_path, name, encode):
+    """A row with a field too many stops the load at its line, and no table is made."""
+    rows = "".join(f"{n},é{n}\n" for n in range(2000))
+    path = tmp_path / name
+    path.write_bytes(encode(f"a,b\n{rows}1,x,y\n2,z\n"))
+    with pytest.raises(JobFailed, match="line 2,002: 3 fields instead of 2"):
+        workspace.upload(path, "t").wait(60)
     assert not look.exists("t")
 
 
