@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from taskwidgets.cluster import Cluster
-from taskwidgets.errors import SourceError
+from taskwidgets.errors import DatabaseError, SourceError, TargetError
 from taskwidgets.runtime.control import Stopped
 from taskwidgets.runtime.failpoints import reach
 from taskwidgets.runtime.receipt import Receipt
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Upload", "undo"]
+
+# undefined_table; internal_error ("could not open relation with OID"), where it was open already.
+STAGING_LOST = frozenset({"42P01", "XX000"})
 
 Gap = tuple[int, int | None]  # bytes; None: to the end, wherever that is
 
@@ -70,10 +73,25 @@ class Upload:
         lease = lease_connections(self._store.database, run, 1, most)
         try:
             return self._load_and_switch(run, lease.size)
+        except DatabaseError as fault:
+            if fault.sqlstate in STAGING_LOST:
+                self._check_staging(run)
+            raise
         finally:
             lease.end()
             if self.cluster is not None:
                 self.cluster.close()
+
+    def _check_staging(self, run: Run) -> None:
+        """TargetError where the staging table is not there any more."""
+        with self._store.in_transaction() as connection:
+            found = tables.find_table(connection, self._staging)
+        if found is None:
+            raise TargetError(
+                f"the table {self._staging}, in which the rows of job {run.job_id} are kept until "
+                "they are published, is not there any more: another session dropped it. The target "
+                f"is as it was. Run the call again with again=True, and terminate job {run.job_id}"
+            )
 
     def _common(self, run: Run, plan: UploadPlan, workers: int) -> tuple[Common, int]:
         """What the tasks of a load share, and how many workers its crew has."""

@@ -61,3 +61,18 @@ def test_what_others_changed_is_not_published(workspace, paused, path, look, tam
     look.copy(path, "truth", "t")
     assert look.contents("t") == look.contents("truth")
     assert look.staging() == []
+
+
+@pytest.mark.parametrize("if_exists", ["fail", "append"])
+def test_a_staging_table_that_was_dropped_is_named(workspace, paused, path, look, if_exists):
+    """The error says what is gone and what to do; that works, and leaves nothing behind."""
+    job = paused(if_exists=if_exists)
+    (staging,) = look.staging()
+    look(f"DROP TABLE taskwidgets.{staging}")
+    job.resume()
+    with pytest.raises(JobFailed, match=f"taskwidgets.{staging}.*dropped it.*again=True"):
+        job.wait(60)
+    assert workspace.upload(path, "t", if_exists=if_exists, again=True).wait(60).rows_loaded == ROWS
+    job.terminate()
+    wait_until(lambda: job.state == "terminated")
+    assert look.staging() == []

@@ -343,3 +343,14 @@ def test_several_files_are_widened_together(small, workspace, tmp_path, look, mo
     assert 'column "v" widened from integer to bigint: part1.csv, line 302 has' in notes
     assert 'column "w" widened from integer to bigint: part2.csv, line ' in notes
     assert 'column "v" widened from bigint to text: part3.csv, line 252 has' in notes
+
+
+def test_a_late_value_beside_a_rejected_row_widens_its_column(workspace, csv_file, small):
+    """In one segment: one row does not fit a type that was given, another one a type inferred."""
+    rows = [f"{n},{n}" for n in range(ROWS)]
+    rows[500:502] = ["7,x", "3000000000,8"]
+    path = csv_file("inferred,given", *rows)
+    job = workspace.upload(path, "t", types={"given": "integer"}, on_error="reject")
+    receipt = job.wait(60)
+    assert (receipt.rows_loaded, receipt.rows_rejected) == (ROWS - 1, 1)
+    assert any("widened from integer to bigint" in note for note in receipt.notes)
