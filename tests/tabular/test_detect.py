@@ -30,7 +30,6 @@ _spec.loader.exec_module(pollution)
 AS_WRITTEN = {
     "null_values": "", "decimal": ".", "thousands": "", "date_formats": {}, "booleans": {},
 }  # fmt: skip
-KNOWN_WRONG = {"encoding koi8-r"}  # of two words beyond ASCII, in case that both alphabets have
 
 VARIANTS = {variant.name: variant for variant in pollution.variants()}
 WHOLE = [name for name, one in VARIANTS.items() if not one.family.startswith(("row", "cell"))]
@@ -54,14 +53,7 @@ def _cells(rows):
     )
 
 
-# Strict: when detection learns to tell these, they are to be taken off the list.
-UNDECIDED = pytest.mark.xfail(reason="too few words for a decision", strict=True)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=UNDECIDED if name in KNOWN_WRONG else ()) for name in WHOLE],
-)
+@pytest.mark.parametrize("name", WHOLE)
 def test_a_pollution_of_the_whole_file_is_seen_through(written, name):
     """Header and records come out as they were before the pollution."""
     variant = VARIANTS[name]

@@ -2,9 +2,7 @@
 
 In this order: a byte order mark says it; NUL bytes at every second place say UTF-16; bytes that
 are valid UTF-8, with at least one character beyond ASCII, are UTF-8, as other encodings hardly
-ever look so by accident. For the rest charset-normalizer decides, with one rule before it: text
-whose letters beyond ASCII stand alone among ASCII ones is Western European, and then Windows-1252
-reads it, which has all printable characters of Latin-1 at the same places.
+ever look so by accident. For the rest see ``legacy_encoding.py``.
 
 UTF-8 is decided on every byte of files up to 256 MiB, and on the excerpts of larger ones.
 """
@@ -17,9 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from charset_normalizer import from_bytes
-
 from taskwidgets.errors import SourceError
+from taskwidgets.tabular.detection.legacy_encoding import find_legacy_encoding
 
 __all__ = ["Encoding", "check_utf8", "decode", "detect_encoding", "given_encoding"]
 
@@ -34,19 +31,8 @@ _HIGH_RUN = re.compile(rb"[\x80-\xff]+")
 _MULTIBYTE = re.compile(
     rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}"
 )
-# Bytes that are letters of Western European languages, or signs that people use, in Windows-1252.
-_WESTERN = frozenset(
-    "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝßàáâãäåæçèéêëìíîïñòóôõöøùúûüýÿŒœŸ".encode("cp1252")
-    + "€£¥§°²³µ·½¼¾«»‹›‚„“”‘’–—…•™©®¡¿ªº´\u00a0±×÷".encode("cp1252")
-)
-# Encodings of scripts other than Latin, and those of Chinese, Japanese and Korean.
-_OTHER_SCRIPTS = (
-    *("cp1251", "koi8_r", "koi8_u", "iso8859_5", "cp866", "mac_cyrillic"),
-    *("cp1253", "iso8859_7", "cp1255", "iso8859_8", "cp1256", "iso8859_6", "cp874"),
-    *("cp932", "shift_jis", "euc_jp", "gb18030", "big5", "cp949", "euc_kr"),
-)
-_CONTEXT_BYTES = 24  # around each character beyond ASCII; what charset-normalizer is given
-_MOST_CONTEXT = 1 << 14
+CERTAIN_FIT = 0.97  # the share of characters at their places from which a guess is a sure one
+CLOSE = 0.1  # of two encodings whose scores are closer, the text does not tell which one it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,64 +171,8 @@ def _wrong_bytes(piece: bytes) -> int:
 
 
 def _legacy(data: list[bytes]) -> Encoding:
-    runs = _count_runs(data)
-    total = sum(runs.values())
-    single = sum(count for run, count in runs.items() if len(run) <= 2)
-    western = sum(count for run, count in runs.items() if all(byte in _WESTERN for byte in run))
-    if single >= 0.9 * total and western >= 0.9 * total:
-        controls = any(byte in b"\x81\x8d\x8f\x90\x9d" for run in runs for byte in run)
-        name = "iso8859-1" if controls else "cp1252"
-        # A Central European text has some of its letters at places of Western signs: ask, and
-        # believe the answer where it is another one and the text has enough of them.
-        best = _normalizer(data)
-        if best in _CENTRAL and total >= 20 and western < total:
-            return Encoding(best, 0.6, "charset-normalizer's best guess")
-        return Encoding(name, 0.85, "single letters beyond ASCII, all of Western Europe")
-    # Whole words beyond ASCII: no Latin script then.
-    long = sum(count for run, count in runs.items() if len(run) > 2)
-    best = _normalizer(data, _OTHER_SCRIPTS if long * 2 > total else ())
+    best, behind = find_legacy_encoding(data)
     if best is None:
         return Encoding("cp1252", 0.3, "no encoding fits; this one reads most bytes")
-    return Encoding(best, 0.6, "charset-normalizer's best guess")
-
-
-_CENTRAL = frozenset({"cp1250", "iso8859_2", "cp1257", "iso8859_13", "cp1254", "iso8859_9"})
-
-
-def _count_runs(data: list[bytes]) -> dict[bytes, int]:
-    found: dict[bytes, int] = {}
-    for piece in data:
-        for run in _HIGH_RUN.findall(piece):
-            found[run] = found.get(run, 0) + 1
-    return found
-
-
-def _normalizer(data: list[bytes], among: tuple[str, ...] = ()) -> str | None:
-    """charset-normalizer's answer for the surroundings of what is beyond ASCII.
-
-    ``among``: the encodings to choose from, empty for all that it knows.
-    """
-    context = bytearray()
-    for piece in data:
-        last = 0
-        for match in _HIGH_RUN.finditer(piece):
-            if match.start() < last:
-                continue
-            start = max(match.start() - _CONTEXT_BYTES, last)
-            line = piece.rfind(b"\n", start, match.start()) + 1
-            last = match.end() + _CONTEXT_BYTES
-            stop = piece.find(b"\n", match.end(), last)
-            last = stop if stop > 0 else min(last, len(piece))
-            context += piece[line or start : last] + b"\n"
-            if len(context) > _MOST_CONTEXT:
-                break
-        if len(context) > _MOST_CONTEXT:
-            break
-    best = from_bytes(bytes(context), cp_isolation=list(among) or None).best()
-    if best is None and among:
-        best = from_bytes(bytes(context)).best()
-    # Bytes that look like a byte order mark, somewhere in the file, are taken for one by it; what
-    # is UTF-16 or UTF-32 was found before.
-    if best is None or best.encoding.startswith(("utf_16", "utf_32")):
-        return None
-    return best.encoding
+    sure = 0.5 if best.fit < CERTAIN_FIT or behind < CLOSE else 0.85
+    return Encoding(best.name, sure, "letters and signs as people write them, by chardet's guesses")
