@@ -3,6 +3,7 @@
 import random
 import threading
 from contextlib import closing
+from dataclasses import replace
 
 import pandas as pd
 import psycopg2
@@ -11,6 +12,9 @@ from fix_exports import copied, hash_of, pause
 from fix_servers import plain, wait_until
 
 from taskwidgets.errors import JobFailed, SourceChanged
+from taskwidgets.store.database import Database
+from taskwidgets.transfers.names import TableName
+from taskwidgets.transfers.snapshot import Snapshot, Written, compare, verify
 
 CHANGED = {
     "insert": ("INSERT INTO t VALUES (0, 'x', 'y', 1)", "inserted or updated"),
@@ -90,6 +94,83 @@ def left(exports, halfway, table, another_workspace):
     exports.workspace.close()
     exports.workspace = another_workspace()
     return job.id
+
+
+@pytest.fixture
+def database(look):
+    """The test's database, without a job."""
+    made = Database(look.url)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def small(look, many):
+    """The tables of the fixture ``table`` with 100 rows; the last has the number 60,000."""
+    for name in ("t", "twin"):
+        many(99, name)
+    look("CREATE TYPE mood AS ENUM ('sad')")
+    look("CREATE TYPE other AS ENUM ('sad')")
+    for name in ("t", "twin"):
+        look(f"ALTER TABLE {name} ADD COLUMN twice int GENERATED ALWAYS AS (amount * 2) VIRTUAL")
+        look(f"ALTER TABLE {name} ADD COLUMN moods mood[] DEFAULT '{{sad}}'")
+        look(f"INSERT INTO {name} VALUES (60000, 'x', 'y', 1)")
+    return TableName("public", "t"), look.one("SELECT 't'::regclass::oid::int")
+
+
+def witnessed(database, small):
+    """What is remembered of the table in a snapshot, which is lost then."""
+    snapshot = Snapshot(database)
+    try:
+        return replace(snapshot.witness(*small), rows=100)
+    finally:
+        snapshot.close()
+
+
+def prove(database, small, then):
+    """SourceChanged unless a new snapshot is proven to show the same rows."""
+    snapshot = Snapshot(database)
+    try:
+        compare(small[0], then, snapshot.witness(*small))
+        verify(snapshot, small[0], then, Written(then.blocks, 100))
+    finally:
+        snapshot.close()
+
+
+@pytest.mark.parametrize("attack", CHANGED)
+def test_each_change_is_seen(database, look, small, attack):
+    """Of a table that is not what it was in the snapshot, the proof says what changed."""
+    statement, words = CHANGED[attack]
+    then = witnessed(database, small)
+    statements(look, statement)
+    with pytest.raises(SourceChanged, match=words.replace("rows instead of", "rows")):
+        prove(database, small, then)
+
+
+@pytest.mark.parametrize("event", UNCHANGED)
+def test_what_changes_no_row_is_none(database, look, small, event):
+    """The proof holds."""
+    then = witnessed(database, small)
+    statements(look, UNCHANGED[event])
+    prove(database, small, then)
+
+
+@pytest.mark.parametrize("is_committed", [True, False])
+def test_rows_of_a_transaction_that_was_open_are_seen(database, look, small, is_committed):
+    """As many inserted as deleted by a transaction that was open when the snapshot was taken."""
+    with closing(psycopg2.connect(plain(look.url))) as other, other.cursor() as cursor:
+        cursor.execute(
+            "WITH gone AS (DELETE FROM t WHERE id = 9 RETURNING *)"
+            " INSERT INTO t (id, hash, note, amount) SELECT id, hash, note, amount FROM gone"
+        )
+        then = witnessed(database, small)
+        if is_committed:
+            other.commit()
+            with pytest.raises(SourceChanged, match="still being written when the export began"):
+                prove(database, small, then)
+        else:
+            other.rollback()
+            prove(database, small, then)
 
 
 @pytest.mark.sample(3)
