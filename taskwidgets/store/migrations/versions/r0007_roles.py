@@ -133,9 +133,7 @@ OWN = (
     "({0} = CURRENT_USER OR {0} IS NULL"
     " OR {0} = ANY ((SELECT taskwidgets.roles_of_caller())::text[]))"
 )
-STRICTLY_OWN = (
-    "({0} = CURRENT_USER OR {0} = ANY ((SELECT taskwidgets.roles_of_caller())::text[]))"
-)
+STRICTLY_OWN = "({0} = CURRENT_USER OR {0} = ANY ((SELECT taskwidgets.roles_of_caller())::text[]))"
 OPERATES = "(SELECT taskwidgets.caller_is('taskwidgets_operator'))"
 VIEWS = f"((SELECT taskwidgets.caller_is('taskwidgets_viewer')) OR {OPERATES})"
 # Which jobs these subqueries find is limited by the policies of jobs.
