@@ -4,11 +4,13 @@ from datetime import timedelta
 
 import psycopg2
 import pytest
+from fix_scripts import ROOT
 from fix_servers import wait_until
 
 from taskwidgets import JobFailed
 from taskwidgets.cli.checks import all_checks
 from taskwidgets.errors import DatabaseError, JobNotFound, JobOfOtherRole, RightsMissing
+from taskwidgets.store.access import role_grants
 
 CHILDREN = ["checkpoints", "events", "loaded_contents", "rejects", "requests", "run_states"]
 
@@ -206,6 +208,13 @@ def test_an_operator_pauses_what_another_role_runs(victim, role, shared_roles, m
     with pytest.raises(psycopg2.errors.InsufficientPrivilege):
         operator("UPDATE taskwidgets.jobs SET plan = '{}'")
     assert look.state(job.id) == "paused"
+
+
+def test_the_documentation_has_the_same_grants():
+    """The page has each statement as doctor prints it."""
+    words = " ".join((ROOT / "docs" / "how-to" / "shared-database.md").read_text().split())
+    for statement in role_grants():
+        assert f"{statement};" in words
 
 
 def test_what_doctor_prints_makes_the_roles(victim, role, database_url, look):
