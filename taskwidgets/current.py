@@ -235,8 +235,10 @@ def resume(
     Where its termination was cut off, that is what goes on: nothing else can come of the job then.
 
     ``take_over=True``: also when another process has it, such as a kernel that hangs: that one is
-    fenced, whatever it does later is not written. Raises JobNotFound, JobOwned (naming who runs
-    it), or IllegalTransition when it is completed or terminated.
+    fenced, whatever it does later is not written. Also when another role of the database made it:
+    it then runs with the rights of this role, and is this role's from then on. Raises JobNotFound,
+    JobOwned (naming who runs it), JobOfOtherRole (showing what would run), or IllegalTransition
+    when it is completed or terminated.
     """
     return starter(_workspace(workspace), where).resume(
         job_id, take_over=take_over, workers=workers, max_rate=max_rate, client=client

@@ -23,6 +23,8 @@ TaskwidgetsError
     ├── JobFailed               the job stopped at an error
     ├── JobTerminated           the job was terminated
     ├── JobOwned                somebody else runs it just now
+    ├── JobOfOtherRole          another role of the database made it; take_over=True runs it
+    ├── PlanRefused             what is recorded of it does not follow from its options
     ├── JobFenced               somebody else took it over meanwhile
     ├── FunctionUnknown         this process has not defined the function that it runs
     └── IllegalTransition       its state forbids what was asked
@@ -44,11 +46,13 @@ __all__ = [
     "JobFailed",
     "JobFenced",
     "JobNotFound",
+    "JobOfOtherRole",
     "JobOwned",
     "JobTerminated",
     "LoginRefused",
     "NotebookServerError",
     "OptionError",
+    "PlanRefused",
     "RightsMissing",
     "SchemaTooNew",
     "ServerReadOnly",
@@ -210,6 +214,17 @@ class JobTerminated(JobError):
 
 class JobOwned(JobError):
     """Another process runs the job just now; the text names it."""
+
+
+class JobOfOtherRole(JobError):
+    """Another role of the database made the job; the text shows what it would run."""
+
+
+class PlanRefused(JobError):
+    """What the database has recorded of a job does not follow from the options of its call.
+
+    Somebody has changed the record. Nothing of it was run.
+    """
 
 
 class JobFenced(JobError):

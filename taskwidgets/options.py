@@ -246,7 +246,7 @@ PREVIEW = (
 )
 
 RESUME = (
-    Option("take_over", "Also from another process that has the job, such as one that hangs.",
-           None),
+    Option("take_over", "Also from another process that has the job, such as one that hangs, and "
+           "from another role that made it.", None),
     *_HOW_MANY,
 )  # fmt: skip

@@ -17,7 +17,13 @@ from sqlalchemy.engine import URL, Connection, Engine
 
 from taskwidgets.cluster import Cluster, as_scheduler
 from taskwidgets.dashboard import Dashboard, Query, checked_states
-from taskwidgets.errors import IllegalTransition, JobOwned, OptionError, TaskwidgetsError
+from taskwidgets.errors import (
+    IllegalTransition,
+    JobOfOtherRole,
+    JobOwned,
+    OptionError,
+    TaskwidgetsError,
+)
 from taskwidgets.functions.kinds import KINDS as FUNCTION_KINDS
 from taskwidgets.runtime.control import checked_rate
 from taskwidgets.runtime.job import Job
@@ -26,6 +32,7 @@ from taskwidgets.runtime.store import JobRecord, JobSpec
 from taskwidgets.runtime.threads import in_running_loop
 from taskwidgets.runtime.words import percentage
 from taskwidgets.store import identity, listing
+from taskwidgets.store.access import other_role_text
 from taskwidgets.store.budget import checked_connections
 from taskwidgets.store.database import Database
 from taskwidgets.store.engines import engine_url
@@ -280,14 +287,17 @@ class Workspace:
                     "again=True in the call that made it starts a new one",
                     job_id=job_id,
                 )
-            if take_over and record.state in OWNED and not self._store.owns(record):
+            self._check_role(record, take_over=take_over)
+            is_run_elsewhere = record.state in OWNED and not self._store.owns(record)
+            if take_over and (is_run_elsewhere or not record.is_of_this_role):
                 known = self._known(record) or self._handle(record, means, max_rate)
                 known.check()
                 if max_rate is not None:
                     known.max_rate = max_rate
                 if means.cluster is not None:
                     known.employ(means.cluster)
-                known.go_on(f"taken over from {record.owner}", take_over=True)
+                whom = record.owner if is_run_elsewhere else f"the role {record.role}"
+                known.go_on(f"taken over from {whom}", take_over=True)
                 return known
             job = self._take_up(record, means, max_rate, follows=False)
             assert job is not None  # only a completed job is not taken up
@@ -437,6 +447,7 @@ class Workspace:
         if job is not None:  # it may have come to rest since the record was read
             record = self._store.record(record.id)
         if record.state in RESUMABLE:
+            self._check_role(record)
             remark = f"resuming job {record.id}"
             if record.undoing:
                 remark = f"finishing the termination of job {record.id}"
@@ -487,10 +498,17 @@ class Workspace:
                 "before you start over",
                 job_id=record.id,
             )
+        self._check_role(record)
         job.terminate("the call starts over")
         _settle(job)
         if job.state is not State.TERMINATED:
             raise TaskwidgetsError(f"job {record.id} could not be cleaned up: {job.error}")
+
+    @staticmethod
+    def _check_role(record: JobRecord, *, take_over: bool = False) -> None:
+        """JobOfOtherRole where another role made the job, unless it is to be taken over."""
+        if not record.is_of_this_role and not take_over:
+            raise JobOfOtherRole(other_role_text(record), job_id=record.id)
 
     @staticmethod
     def _kind(record: JobRecord) -> Kind:

@@ -24,6 +24,7 @@ pytest_plugins = [
     "fix_spools",
     "fix_jupyter",
     "fix_clusters",
+    "fix_roles",
     "fix_settled",
     "fix_virtual_clock",
 ]

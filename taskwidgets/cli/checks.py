@@ -20,6 +20,7 @@ from taskwidgets.embedded import join
 from taskwidgets.embedded.directory import Directory, find_home
 from taskwidgets.errors import RightsMissing, TaskwidgetsError
 from taskwidgets.runtime.words import bytes_text
+from taskwidgets.store import access
 from taskwidgets.store.budget import DEFAULT_CONNECTIONS
 from taskwidgets.store.database import OLDEST_SERVER, Database, check_encoding, parse_url
 from taskwidgets.store.migrate import is_current
@@ -235,6 +236,8 @@ def _server(connection: Connection, url: URL) -> Iterator[Check]:
     check_encoding(connection, url)
     yield Check("database", "ok", where)
     yield _schema(connection, row.has_schema, row.may_create, row.role)
+    if row.has_schema:
+        yield from _roles(connection)
     if row.may_create_tables:
         yield Check("rights", "ok", f"{row.role} may make tables in the schema {row.place}")
     else:
@@ -279,11 +282,28 @@ def _schema(connection: Connection, exists: bool, may_create: bool, role: str) -
 
 
 def _no_right(what: str, role: str) -> Check:
-    return Check(
-        "metadata", "fail", what,
-        f"GRANT ALL ON SCHEMA {SCHEMA} TO {role}; "
-        f"GRANT ALL ON ALL TABLES IN SCHEMA {SCHEMA} TO {role}",
+    return Check("metadata", "fail", what, "; ".join(access.member_grants(role)))
+
+
+def _roles(connection: Connection) -> Iterator[Check]:
+    """The grants by which several roles share the schema, and those that are too wide."""
+    yield Check(
+        "roles", "ok", f'to share the schema "{SCHEMA}", its owner runs these once, and then '
+        "GRANT taskwidgets_owner TO each role that is to have jobs of its own",
+        "\n".join(f"{statement};" for statement in access.role_grants()),
     )  # fmt: skip
+    risky = access.risky_grants(connection)
+    trigger = connection.scalar(text(access.FOREIGN_TRIGGERS))
+    if trigger is not None:
+        yield Check("grants", "fail", str(access.refused_trigger(str(trigger))))
+    if risky:
+        yield Check(
+            "grants", "warn",
+            f"{', '.join(risky)} may put triggers on the tables, which run with the rights of "
+            "others, or empty them",
+            f"REVOKE TRIGGER, TRUNCATE, REFERENCES ON ALL TABLES IN SCHEMA {SCHEMA} "
+            f"FROM {', '.join(risky)}",
+        )  # fmt: skip
 
 
 # What a role may do, and how much of the server is taken.

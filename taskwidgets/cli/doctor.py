@@ -29,7 +29,7 @@ def doctor(database: DatabaseUrl = None, as_json: AsJson = False) -> Exit:
         if not as_json:
             say(f"{check.status:<5} {check.name:<11} {check.text}")
             if check.advice:
-                say(f"{'':<17} → {check.advice}")
+                say(f"{'':<17} → " + check.advice.replace("\n", f"\n{'':<20}"))
     failed = any(check.status == "fail" for check in checks)
     if as_json:
         print_json({"ok": not failed, "checks": [vars(check) for check in checks]})

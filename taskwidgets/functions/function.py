@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from taskwidgets.errors import FunctionUnknown, OptionError
+from taskwidgets.errors import FunctionUnknown, OptionError, PlanRefused
 from taskwidgets.functions.definition import code_hash, defined_in
 from taskwidgets.functions.values import json_text
 from taskwidgets.runtime.store import JobSpec
@@ -53,6 +53,28 @@ class Plan:
             stored.get("defined_in", ""),
             stored.get("code"),
         )
+
+    def check(self, spec: JobSpec, job_id: int) -> None:
+        """PlanRefused where function and arguments are not those of the recorded call."""
+        try:
+            values = json.loads(self.arguments)
+            follows = (
+                self.function == spec.source
+                and values == spec.options
+                # Jobs of earlier releases have keys without the place of the definition.
+                and (
+                    not self.defined_in or spec.key == _key(self.function, self.defined_in, values)
+                )
+            )
+        except (TypeError, ValueError):
+            follows = False
+        if not follows:
+            raise PlanRefused(
+                f"the record of job {job_id} does not follow from its call: {self.function} with "
+                f"the arguments {self.arguments}. Somebody changed the record in the database. "
+                "Nothing of it was run; call the function again",
+                job_id=job_id,
+            )
 
     def changed(self, function: Function) -> bool:
         """Whether the function's code is another than the call's; False where nobody can tell."""
@@ -129,9 +151,8 @@ class Function:
         bound.apply_defaults()
         texts = {name: json_text(value, name) for name, value in bound.arguments.items()}
         values = {name: json.loads(text) for name, text in texts.items()}
-        meant = json.dumps([self.name, self.defined_in, values], sort_keys=True)
         return JobSpec(
-            key=hashlib.sha256(f"{KIND} {meant}".encode()).hexdigest(),
+            key=_key(self.name, self.defined_in, values),
             kind=KIND,
             name=self.title,
             source=self.name,
@@ -162,6 +183,12 @@ class Function:
         bound = inspect.BoundArguments(self.signature, values)
         bound.apply_defaults()
         return bound
+
+
+def _key(name: str, place: str, values: dict[str, Any]) -> str:
+    """What says that two calls mean the same job."""
+    meant = json.dumps([name, place, values], sort_keys=True)
+    return hashlib.sha256(f"{KIND} {meant}".encode()).hexdigest()
 
 
 _functions: dict[str, Function] = {}

@@ -72,6 +72,7 @@ class FunctionWork:
 
     def run(self, run: Run) -> Receipt:
         """Call the function, again after an error where that is wanted, and record the end."""
+        self._check_record(run)
         function = find(self._plan.function, self._job_id)
         ledger = Ledger(self._store, run)
         hands = Hands(f"job {self._job_id} checkpoints")
@@ -90,6 +91,7 @@ class FunctionWork:
 
     def clean_up(self, run: Run) -> None:
         """Call on_terminate, and forget the checkpoint."""
+        self._check_record(run)
         function = known(self._plan.function)
         if function is None and self._plan.has_on_terminate:
             find(self._plan.function, self._job_id)
@@ -108,6 +110,15 @@ class FunctionWork:
                 self._store.lock(connection, run.claim)
                 run_states.forget(connection, self._job_id)
                 reach("while terminating")
+
+        self._store.database.patiently(act, run.say)
+
+    def _check_record(self, run: Run) -> None:
+        """PlanRefused where function and arguments are not those of the call."""
+
+        def act() -> None:
+            with self._store.in_transaction() as connection:
+                self._plan.check(self._store.spec(connection, run.claim), self._job_id)
 
         self._store.database.patiently(act, run.say)
 

@@ -71,14 +71,16 @@ GRANTS = text(
     WHERE a.attrelid = :oid AND NOT a.attisdropped AND acl.grantee <> c.relowner
     """
 )
-# A staging table is made in another schema and moved: so these did not apply to it.
+# A staging table is made in another schema, where default privileges are taken from it again, and
+# moved. What it gets in its new schema: those of all schemas, and those of that one.
 DEFAULT_GRANTS = text(
     """
     SELECT NULL AS column, acl.grantee, acl.privilege_type AS privilege, acl.is_grantable
     FROM pg_catalog.pg_default_acl d
-    JOIN pg_catalog.pg_namespace n ON n.oid = d.defaclnamespace,
+    LEFT JOIN pg_catalog.pg_namespace n ON n.oid = d.defaclnamespace,
     LATERAL pg_catalog.aclexplode(d.defaclacl) AS acl
-    WHERE n.nspname = :schema AND d.defaclobjtype = 'r' AND acl.grantee <> d.defaclrole
+    WHERE (d.defaclnamespace = 0 OR n.nspname = :schema)
+    AND d.defaclobjtype = 'r' AND acl.grantee <> d.defaclrole
     AND d.defaclrole = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = CURRENT_USER)
     """
 )

@@ -88,7 +88,8 @@ class JobRecord:
     """A job as the store has it; ``state`` is the true one: interrupted when the owner is gone.
 
     ``undoing``: its clean-up has begun, and is not finished. What it made may be gone in part, so
-    it cannot go on any more.
+    it cannot go on any more. ``role``: the database role that made it, None where an earlier
+    release recorded it without. ``is_of_this_role``: whether that is the role of this process.
     """
 
     id: int
@@ -103,6 +104,8 @@ class JobRecord:
     checkpoint_at: datetime | None = None  # when the last segment was committed
     created_at: datetime | None = None
     undoing: bool = False
+    role: str | None = None
+    is_of_this_role: bool = True
 
 
 @dataclass(frozen=True)
@@ -132,9 +135,10 @@ class JobStore(Protocol):
 
         The epoch rises by one, which fences every earlier owner. JobOwned while somebody else is
         alive on it; IllegalTransition when its state forbids it, as it forbids to run what is
-        being undone. From then on the store asks
+        being undone; JobOfOtherRole when another role made the job. From then on the store asks
         ``control`` to yield if the job is taken over, and passes on what other processes request.
         ``take_over``: from an owner who is alive, or frozen, as well; their sessions are ended.
+        And from another role: the job is this role's from then on.
         """
 
     def move(

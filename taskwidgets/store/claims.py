@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import ColumnElement, Connection, func, literal_column, select, text
 
 from taskwidgets.errors import (
     ConnectionsExhausted,
     DatabaseError,
     IllegalTransition,
-    JobNotFound,
+    JobOfOtherRole,
     JobOwned,
     TaskwidgetsError,
 )
@@ -19,9 +19,10 @@ from taskwidgets.runtime.control import Control
 from taskwidgets.runtime.states import OWNED, State, may_move
 from taskwidgets.runtime.store import Claim, JobRecord, Owner
 from taskwidgets.store import eviction, requests
+from taskwidgets.store.access import FOREIGN_TRIGGERS, other_role_text, refused_trigger
 from taskwidgets.store.database import Database
 from taskwidgets.store.keeper import Keeper, lock_key
-from taskwidgets.store.records import HEARD, as_owner, is_undoing
+from taskwidgets.store.records import HEARD, OF_THIS_ROLE, as_owner, is_undoing
 from taskwidgets.store.schema import jobs
 from taskwidgets.store.transitions import record_move
 from taskwidgets.store.translate import is_away
@@ -36,6 +37,8 @@ ROW_PATIENCE = "1s"  # for the job's row, until it is looked whether a frozen pr
 
 # Behind a pooler, a claim's own transaction holds the job's lock: see Claims._is_free.
 TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:lock_class, :number)")
+
+FOREIGN_TRIGGER: ColumnElement[str | None] = literal_column(f"({FOREIGN_TRIGGERS})")
 
 # The last state in which the job came to rest, refusals of a changed source left out.
 RESTED = text(
@@ -146,12 +149,19 @@ class Claims:
         with self._database.begin() as connection:
             connection.execute(text(f"SET LOCAL lock_timeout = '{ROW_PATIENCE}'"))
             row = connection.execute(
-                select(jobs.c.state, jobs.c.epoch, jobs.c.owner, jobs.c.error)
+                select(
+                    jobs.c.state, jobs.c.epoch, jobs.c.owner, jobs.c.error,
+                    OF_THIS_ROLE.label("is_of_this_role"), FOREIGN_TRIGGER.label("trigger"),
+                )
                 .where(jobs.c.id == job_id)
                 .with_for_update()
-            ).one_or_none()
+            ).one_or_none()  # fmt: skip
             if row is None:
-                raise JobNotFound(f"there is no job {job_id}", job_id=job_id)
+                raise self._not_to_be_run(job_id)
+            if row.trigger is not None:
+                raise refused_trigger(row.trigger)
+            if not row.is_of_this_role and not take_over:
+                raise JobOfOtherRole(other_role_text(self._look_up(job_id)), job_id=job_id)
             if not self._is_free(connection, job_id):
                 return None, None
             state = State(row.state)
@@ -187,6 +197,8 @@ class Claims:
                 "claimed_at": func.clock_timestamp(),
                 "heartbeat_at": func.clock_timestamp(),
             }
+            if not row.is_of_this_role:  # who made it must not change it while this role runs it
+                values["owner_role"] = func.current_user()
             self._move(connection, job_id, row.epoch, state, to, cause, values)
         return claim, predecessor
 
@@ -210,6 +222,15 @@ class Claims:
         if not self._database.is_pooled:
             return True  # the keeper has it
         return bool(connection.scalar(TRY_LOCK, lock_key(job_id)))
+
+    def _not_to_be_run(self, job_id: int) -> TaskwidgetsError:
+        """The error for a job whose row may not be changed: none there, or not by this role."""
+        record = self._look_up(job_id)  # JobNotFound
+        return JobOfOtherRole(
+            f"job {job_id} ({record.spec.name}) is the role {record.role}'s: this role may watch "
+            f"it, but not run or terminate it. GRANT {record.role} TO this role would let it",
+            job_id=job_id,
+        )
 
     def _owned(self, job_id: int) -> TaskwidgetsError:
         record = self._look_up(job_id)

@@ -54,6 +54,19 @@ FOR_QUERIES = """
     FROM pg_catalog.pg_type WHERE typname OPERATOR(pg_catalog.=) 'hstore'::pg_catalog.name
 """
 
+# What this role may do with our schema, if it is there.
+RIGHTS = """
+    SELECT quote_ident(current_user) AS role, EXISTS (
+               SELECT FROM pg_namespace WHERE nspname = :schema) AS has_schema,
+           quote_ident(pg_get_userbyid(c.relowner)) AS owner,
+           coalesce(has_table_privilege(c.oid, 'SELECT')
+               AND has_schema_privilege(c.relnamespace, 'USAGE'), false) AS may_read,
+           coalesce(pg_has_role(c.relowner, 'USAGE'), false) AS may_change
+    FROM (SELECT) AS one
+    LEFT JOIN pg_class c ON c.relname = 'alembic_version' AND c.relnamespace = (
+        SELECT oid FROM pg_namespace WHERE nspname = :schema)
+"""
+
 
 def application_name(session: str) -> str:
     """What pg_stat_activity shows of the connections of one process (at most 63 bytes)."""
@@ -272,6 +285,7 @@ class Database:
 
     def prepare(self) -> None:
         """Check the server's version and bring the schema up to this release."""
+        from taskwidgets.store.access import changes_needed, check_triggers, member_grants
         from taskwidgets.store.migrate import migrate  # Alembic takes 0.1 s to import
 
         with self.begin() as connection:
@@ -287,24 +301,25 @@ class Database:
                     f"{address(self.url)} is a read-only standby; connect to the primary"
                 )
             check_encoding(connection, self.url)
-            role = connection.scalar(text("SELECT quote_ident(current_user)"))
-            exists = connection.scalar(
-                text("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = :schema)"),
-                {"schema": SCHEMA},
-            )
+            rights = connection.execute(text(RIGHTS), {"schema": SCHEMA}).one()
+            role = rights.role
             try:
                 with translated(self.url):
                     migrate(connection)
+                    check_triggers(connection)
             except RightsMissing as missing:
-                remedy = (
-                    f"GRANT ALL ON SCHEMA {SCHEMA} TO {role}; "
-                    f"GRANT ALL ON ALL TABLES IN SCHEMA {SCHEMA} TO {role}"
-                    if exists
-                    else f"CREATE SCHEMA {SCHEMA} AUTHORIZATION {role}"
-                )
+                if not rights.has_schema:
+                    remedy = (
+                        "ask the database's owner to run: "
+                        f"CREATE SCHEMA {SCHEMA} AUTHORIZATION {role}"
+                    )
+                elif rights.may_read and not rights.may_change:
+                    remedy = changes_needed(rights.owner)
+                else:
+                    remedy = f"ask the database's owner to run: {'; '.join(member_grants(role))}"
                 raise RightsMissing(
-                    f'{missing}. Jobs are kept in the schema "{SCHEMA}", and {role} may not make '
-                    f"or use it; ask the database's owner to run: {remedy}",
+                    f'{missing}. Jobs are kept in the schema "{SCHEMA}", and {role} may not make, '
+                    f"use or change it; {remedy}",
                     sqlstate=missing.sqlstate,
                 ) from None
 

@@ -15,6 +15,7 @@ from taskwidgets.errors import (
     DatabaseError,
     JobFenced,
     JobNotFound,
+    JobOfOtherRole,
     JobOwned,
     TaskwidgetsError,
 )
@@ -137,6 +138,12 @@ class PostgresJobStore:
                 prepare(connection, job_id)
         except DatabaseError as error:
             if error.sqlstate == "23505" and "jobs_one_active_per_key" in str(error):
+                if self.latest(spec.key) is None:
+                    raise JobOfOtherRole(
+                        f"{spec.name}: another role, whose jobs this role may not see, has made "
+                        "the same call, and its job is not finished. Ask who shares the database, "
+                        "or call it with another target"
+                    ) from None
                 raise JobOwned(
                     f"{spec.name}: another process has just begun the same job; "
                     "run the cell again to see it"
@@ -235,6 +242,18 @@ class PostgresJobStore:
             raise self.fenced(claim)
         assert isinstance(found, dict)
         return found
+
+    def spec(self, connection: Connection, claim: Claim) -> JobSpec:
+        """What the call asked for, and what is decided as of now; JobFenced when not the owner."""
+        row = connection.execute(
+            select(
+                jobs.c.key, jobs.c.kind, jobs.c.name, jobs.c.source, jobs.c.target,
+                jobs.c.options, jobs.c.plan,
+            ).where(jobs.c.id == claim.job_id, jobs.c.epoch == claim.epoch)
+        ).one_or_none()  # fmt: skip
+        if row is None:
+            raise self.fenced(claim)
+        return JobSpec(*row)
 
     def count_again(
         self,

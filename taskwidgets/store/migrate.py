@@ -29,7 +29,12 @@ def migrate(connection: Connection) -> None:
     config.attributes["connection"] = connection
     scripts = ScriptDirectory.from_config(config)
     head = scripts.get_current_head()
-    if _current(connection) == head:
+    # Rolled back, the look leaves no lock: a migration has to lock this table as well, while others
+    # wait here.
+    with connection.begin_nested() as look:
+        current = _current(connection)
+        look.rollback()
+    if current == head:
         return
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
     current = _current(connection)  # somebody may have migrated while this one waited

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ALIVE",
     "HEARD",
+    "OF_THIS_ROLE",
     "as_owner",
     "as_record",
     "event_table",
@@ -67,6 +68,12 @@ LOCKED: ColumnElement[bool] = literal_column(
 ALIVE: ColumnElement[bool] = case((jobs.c.owner["lease"].astext.is_not(None), HEARD), else_=LOCKED)
 
 
+# Whether the role of this session made the job.
+OF_THIS_ROLE: ColumnElement[bool] = literal_column(
+    "coalesce(jobs.owner_role = CURRENT_USER, false)"
+)
+
+
 def selection() -> Select[Any]:
     """What ``as_record`` needs of each job; to be narrowed by the caller."""
     ledger = (
@@ -83,6 +90,7 @@ def selection() -> Select[Any]:
     return select(
         jobs,
         ALIVE.label("alive"),
+        OF_THIS_ROLE.label("is_of_this_role"),
         ledger,
         run_states.c.progress.label("run_progress"),
         run_states.c.at.label("run_at"),
@@ -124,6 +132,8 @@ def as_record(row: Row[Any]) -> JobRecord:
         checkpoint_at=row.checkpoint_at or row.run_at,
         created_at=row.created_at,
         undoing=is_undoing(row.state, row.error),
+        role=row.owner_role,
+        is_of_this_role=row.is_of_this_role,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -27,9 +26,17 @@ __all__ = [
 ]
 
 COLUMNS = ["id", "line", "byte_offset", "raw", "column", "sqlstate", "message", "at", "replayed_at"]
-COPY = (
-    'COPY taskwidgets.rejects (job_id, line, byte_offset, raw, "column", sqlstate, message)'
-    " FROM STDIN WITH (ENCODING 'UTF8')"
+# Not by COPY, which row security forbids (https://www.postgresql.org/docs/current/sql-copy.html).
+INSERT = text(
+    """
+    INSERT INTO taskwidgets.rejects
+        (job_id, line, byte_offset, raw, "column", sqlstate, message)
+    SELECT :job_id, line, byte_offset, raw, "column", sqlstate, message
+    FROM unnest(
+        CAST(:lines AS bigint[]), CAST(:offsets AS bigint[]), CAST(:raws AS text[]),
+        CAST(:columns AS text[]), CAST(:states AS text[]), CAST(:messages AS text[])
+    ) AS found (line, byte_offset, raw, "column", sqlstate, message)
+    """
 )
 FILE_BITS = 40  # of a byte_offset: the place within one of several files, and above it which one
 FILES = text(
@@ -38,9 +45,6 @@ FILES = text(
         jsonb_array_elements(coalesce(plan -> 'parts', '[]')) WITH ORDINALITY AS p (part, number)
     WHERE id = :job_id ORDER BY number
     """
-)
-ESCAPES = str.maketrans(
-    {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\N{SYMBOL FOR NULL}"}
 )
 
 
@@ -62,26 +66,28 @@ class Reject:
 
 
 def record(connection: Connection, job_id: int, found: Sequence[Reject]) -> None:
-    """Keep them, in the caller's transaction; by COPY, as they may be many thousands."""
+    """Keep them, in the caller's transaction; by one statement, as they may be many thousands."""
     if not found:
         return
-    lines = "".join(
-        f"{job_id}\t{one.line}\t{one.byte_offset}\t{_copied(one.raw)}\t{_copied(one.column)}\t"
-        f"{_copied(one.sqlstate)}\t{_copied(one.message)}\n"
-        for one in found
+    connection.execute(
+        INSERT,
+        {
+            "job_id": job_id,
+            "lines": [one.line for one in found],
+            "offsets": [one.byte_offset for one in found],
+            "raws": [_stored(one.raw) for one in found],
+            "columns": [_stored(one.column) for one in found],
+            "states": [_stored(one.sqlstate) for one in found],
+            "messages": [_stored(one.message) for one in found],
+        },
     )
-    cursor = connection.connection.cursor()
-    try:
-        cursor.copy_expert(COPY, io.BytesIO(lines.encode(errors="replace")))
-    finally:
-        cursor.close()
 
 
-def _copied(value: str | None) -> str:
-    """As COPY's text format has it; a NUL, which no text in Postgres can hold, as its symbol."""
+def _stored(value: str | None) -> str | None:
+    """As a text of Postgres can hold it: a NUL as its symbol, no half of a surrogate pair."""
     if value is None:
-        return "\\N"
-    return value.translate(ESCAPES)
+        return None
+    return value.replace("\0", "\N{SYMBOL FOR NULL}").encode(errors="replace").decode()
 
 
 def table(connection: Connection, job_id: int) -> pd.DataFrame:

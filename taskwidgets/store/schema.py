@@ -58,7 +58,9 @@ transitions = Table(
 )
 
 # One row a job. options: what the caller gave. plan: what was decided before it began. epoch:
-# raised by each claim; whoever writes with a smaller one is fenced.
+# raised by each claim; whoever writes with a smaller one is fenced. owner: the process that runs
+# it. owner_role: the role that made it, by which row security decides who sees and changes it; NULL
+# where an earlier release recorded the job and it is not known. The policies are in the migrations.
 jobs = Table(
     "jobs",
     metadata,
@@ -80,6 +82,7 @@ jobs = Table(
     Column("receipt", JSONB(none_as_null=True)),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("owner_role", Text, server_default=text("CURRENT_USER")),
     CheckConstraint(f"state IN ({_state_list(list(State))})", name="jobs_state_known"),
     Index("jobs_key", "key", "id"),
     Index("jobs_state", "state", "id"),  # the few failed ones among a million

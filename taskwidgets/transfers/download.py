@@ -59,6 +59,8 @@ class Download(Exporting):
         """Remove the partial file and the staging table; an older file stays as it is."""
         self._forget(run)
         reach("before the file is removed")
+        if not self._follows_from_call(run):
+            return
         try:
             older = older_path(self._partial)
             if older.exists():  # cut off between its name and its record

@@ -8,9 +8,10 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from taskwidgets.errors import DatabaseError, OptionError, TargetError
+from taskwidgets.errors import DatabaseError, OptionError, PlanRefused, TargetError
 from taskwidgets.runtime.control import Stopped
 from taskwidgets.runtime.failpoints import reach
 from taskwidgets.runtime.receipt import Receipt
@@ -30,7 +31,9 @@ from taskwidgets.transfers.names import TableName, staging_name
 from taskwidgets.transfers.range_copies import IN_ORDER, RangeCopies
 from taskwidgets.transfers.reader import CopierReader, CopyOut, Reader, opening
 from taskwidgets.transfers.readers import open_reader
+from taskwidgets.transfers.recorded_download import checked_download, checked_values
 from taskwidgets.transfers.snapshot import Written
+from taskwidgets.transfers.staging import check_staging
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,6 +110,7 @@ class Exporting(ABC):
         self._lease = lease
         try:
             self._granted = lease.size - ASIDE
+            self._kept.now = self._kept.patiently(run, lambda: self._checked(run))
             return self._write_and_publish(run)
         except Stopped:
             raise
@@ -118,6 +122,34 @@ class Exporting(ABC):
             raise
         finally:
             self._snapshot.rest(lease)
+
+    def _checked(self, run: Run) -> DownloadPlan:
+        """The plan, after a look that it follows from the call, and whose the staging table is."""
+        with self._store.in_transaction() as connection:
+            spec = self._store.spec(connection, run.claim)
+            check_staging(connection, self._staging, run.job_id)
+        with self._store.in_transaction() as connection:
+            return checked_download(
+                connection, replace(spec, plan=self._plan.to_json()), run.job_id
+            )
+
+    def _follows_from_call(self, run: Run) -> bool:
+        """Whether the plan does; if not, the files that it names are none that may be removed."""
+
+        refusals: list[str] = []
+
+        def act() -> None:
+            with self._store.in_transaction() as connection:
+                spec = self._store.spec(connection, run.claim)
+                try:
+                    checked_values(replace(spec, plan=self._plan.to_json()), run.job_id)
+                except PlanRefused as refused:
+                    words = str(refused)
+                    self._store.note_within(connection, run.job_id, "files left", words)
+                    refusals.append(words)
+
+        self._store.database.patiently(act, run.say)
+        return not refusals
 
     def _release_later(self) -> None:
         """Of a failed job, end the snapshot in a while: it locks the table and holds back VACUUM.

@@ -32,6 +32,7 @@ from taskwidgets.transfers.part_formats import PARQUET
 from taskwidgets.transfers.parts import PartOrder
 from taskwidgets.transfers.parts_elsewhere import ClusterHands
 from taskwidgets.transfers.places import UrlPlace
+from taskwidgets.transfers.recorded_download import check_part_name
 from taskwidgets.transfers.snapshot import Written
 from taskwidgets.transfers.url_folder import UrlFolder
 
@@ -95,6 +96,8 @@ class FolderDownload(Exporting):
         self.check()
         self._forget(run)
         reach("before the file is removed")
+        if not self._follows_from_call(run):
+            return
         told = self._plan.published
         self._folder.undo(
             None if told is None else told["sha256"], over=told is not None and told["over"]
@@ -115,7 +118,13 @@ class FolderDownload(Exporting):
             self._cut(run, blocks)
         plan, folder = self._plan, self._folder
         assert plan.folder is not None
-        folder.begin({one.file["name"]: one.file["bytes"] for one in ledger if one.file})
+        folder.begin(
+            {
+                check_part_name(self._job_id, one.file["name"]): one.file["bytes"]
+                for one in ledger
+                if one.file
+            }
+        )
         done = {one.start for one in ledger}
         end, count = max(blocks, 1), plan.folder["parts"]
         bounds = [end * number // count for number in range(count + 1)]
@@ -229,6 +238,7 @@ class FolderDownload(Exporting):
         for number, entry in enumerate(self._kept.patiently(run, lambda: self._ledger(run))):
             file = entry.file
             assert file is not None
+            check_part_name(self._job_id, file["name"])
             name = names[file["name"]] = folder.final_name(number, file["name"])
             parts.append(
                 Part(name, entry.rows, file["bytes"], f"{entry.crc32:08x}", file["sha256"])

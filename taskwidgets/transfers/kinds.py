@@ -24,7 +24,10 @@ from taskwidgets.transfers.origins.remote import REMOTE, Address, Remote, look_s
 from taskwidgets.transfers.origins.spool import Spool
 from taskwidgets.transfers.origins.tabular_files import TABULAR, is_same_file
 from taskwidgets.transfers.prepared import PreparedUpload, is_prepared
+from taskwidgets.transfers.recorded_download import checked_values
+from taskwidgets.transfers.recorded_upload import checked_upload
 from taskwidgets.transfers.snapshot import Snapshot, Written, compare, verify
+from taskwidgets.transfers.sources import find_relation
 from taskwidgets.transfers.upload import Upload
 from taskwidgets.transfers.upload_plan import UploadPlan
 
@@ -53,7 +56,8 @@ class _Upload:
         return Upload(store, plan, record.id, workers, cluster)
 
     def standing(self, store: PostgresJobStore, record: JobRecord) -> str | None:
-        plan = UploadPlan.from_json(record.spec.plan)
+        with store.in_transaction() as connection:
+            plan = checked_upload(connection, record.spec, record.id)
         assert record.receipt is not None
         if not self._is_same_source(plan, record.receipt.sha256, record.spec.key):
             return None
@@ -129,7 +133,7 @@ class _Download:
         return Download(store, plan, record.id, workers)
 
     def standing(self, store: PostgresJobStore, record: JobRecord) -> str | None:
-        plan = DownloadPlan.from_json(record.spec.plan)
+        plan = checked_values(record.spec, record.id)
         if not self._target_stands(plan, record):
             return None
         done = f"already exported: job {record.id}"
@@ -137,7 +141,9 @@ class _Download:
             # Whether a query would give the same today, only running it tells. Where the file may
             # not be replaced there is nothing else to do; where it may, the query is run again.
             return None if plan.is_replacing else f"{done}; the query was not run again"
-        return done if self._table_unchanged(store, plan) else None
+        with store.in_transaction() as connection:
+            name = find_relation(connection, plan.options.source).name
+        return done if name == plan.table and self._table_unchanged(store, plan) else None
 
     @staticmethod
     def _target_stands(plan: DownloadPlan, record: JobRecord) -> bool:

@@ -30,6 +30,7 @@ from taskwidgets.transfers.download_plan import DownloadPlan
 from taskwidgets.transfers.faults import ROW_TOO_BIG
 from taskwidgets.transfers.names import TableName
 from taskwidgets.transfers.reader import CopyOut, Piece, Reader
+from taskwidgets.transfers.recorded_download import checked_values
 from taskwidgets.transfers.sources import WRITES, not_reading
 
 __all__ = ["Materialize", "staging_columns"]
@@ -146,9 +147,10 @@ class Materialize:
     def is_done(self, tool: _Pair, batch: str) -> bool:
         with tool.session.connection.begin():
             self._store.lock(tool.session.connection, self._run.claim)
-        stored = DownloadPlan.from_json(self._store.record(self._run.job_id).spec.plan)
+        spec = self._store.record(self._run.job_id).spec
+        stored = checked_values(spec, self._run.job_id)
         if stored.materialized is not None:
-            self.settled = stored
+            self.settled = self._plan.with_(materialized=stored.materialized)
         return stored.materialized is not None
 
     def count(self, batch: str) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection
 
 from taskwidgets.cluster import Cluster
-from taskwidgets.errors import OptionError, SourceError
+from taskwidgets.errors import OptionError, PlanRefused, SourceError
 from taskwidgets.runtime.failpoints import reach
 from taskwidgets.runtime.receipt import Receipt
 from taskwidgets.runtime.run import Run
@@ -50,6 +50,8 @@ from taskwidgets.transfers.origins.tabular_files import (
 )
 from taskwidgets.transfers.planning import settled_plan
 from taskwidgets.transfers.reading import find_reading, spool_reading
+from taskwidgets.transfers.recorded_plan import RecordedPlan
+from taskwidgets.transfers.recorded_upload import check_origin, checked_upload
 from taskwidgets.transfers.replay import replay
 from taskwidgets.transfers.upload import Upload, undo
 from taskwidgets.transfers.upload_options import KIND, UploadOptions
@@ -191,6 +193,12 @@ class PreparedUpload:
     def clean_up(self, run: Run) -> None:
         """Drop what is in the database, then what is on the disk."""
         undo(self._store, run)
+        try:
+            self._check_record(self._record())
+        except PlanRefused as refused:  # the folder that it names is none that may be removed
+            self._store.note(run.job_id, "files left", str(refused))
+            materials.forget(self._key)
+            return
         self._leave()
 
     # ------------------------------------------------------------------ inside
@@ -215,7 +223,7 @@ class PreparedUpload:
     def _planned(self, run: Run) -> UploadPlan:
         """The plan, once the source is ready for it."""
         record = self._record()
-        options = UploadOptions.from_json(record.spec.options)
+        options = self._check_record(record)
         kind = self._origin.kind
         if kind == FILES:
             return self._plan_of_files(run, record, options)
@@ -238,9 +246,28 @@ class PreparedUpload:
         )
         return self._settled(run, options, contents)
 
+    def _check_record(self, record: JobRecord) -> UploadOptions:
+        """The options, once it is sure that the record follows from them; before any file is read.
+
+        What this object was made of is checked as well: it may be of another time.
+        """
+        found: list[UploadOptions] = []
+
+        def act() -> None:
+            with self._store.in_transaction() as connection:
+                found[:] = [check_origin(connection, record.spec, self._id)]
+
+        self._store.database.patiently(act, lambda _: None)
+        now = Origin.from_json(record.spec.plan["origin"])
+        if (now.kind, now.spool) != (self._origin.kind, self._origin.spool):
+            RecordedPlan(self._id).refuse("its source is not the one of before")
+        self._origin = now
+        return found[-1]
+
     def _plan_of_files(self, run: Run, record: JobRecord, options: UploadOptions) -> UploadPlan:
         if "fingerprint" in record.spec.plan:
-            plan = UploadPlan.from_json(record.spec.plan)
+            with self._store.in_transaction() as connection:
+                plan = checked_upload(connection, record.spec, run.job_id)
             parts = list(plan.parts)
             for number, part in enumerate(parts):
                 if part.made_of is not None:
@@ -368,10 +395,12 @@ class PreparedUpload:
         def act() -> None:
             with self._store.in_transaction() as connection:
                 self._store.lock(connection, run.claim)
-                stored = self._store.record(run.job_id).spec.plan
+                spec = self._store.spec(connection, run.claim)
+                stored = spec.plan
                 if "fingerprint" in stored:  # before, by whatever process
-                    found[:] = [UploadPlan.from_json(stored)]
+                    found[:] = [checked_upload(connection, spec, run.job_id)]
                     return
+                check_origin(connection, spec, run.job_id)
                 plan = make(connection, TableName(*stored["target"]))
                 plan = replace(
                     plan.with_origin(self._origin.to_json()),

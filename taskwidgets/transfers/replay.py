@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
-from taskwidgets.errors import IllegalTransition, OptionError, TargetError
+from taskwidgets.errors import IllegalTransition, JobOfOtherRole, OptionError, TargetError
 from taskwidgets.runtime.receipt import Receipt
 from taskwidgets.runtime.states import State
 from taskwidgets.store import rejects
@@ -23,6 +23,7 @@ from taskwidgets.transfers import tables
 from taskwidgets.transfers.copy_in import CopyIn
 from taskwidgets.transfers.names import TableName
 from taskwidgets.transfers.origins.pandas_values import is_frame
+from taskwidgets.transfers.recorded_upload import checked_upload
 from taskwidgets.transfers.sorting import Sorted, Sorter, changed_records
 from taskwidgets.transfers.upload_plan import UploadPlan
 
@@ -49,8 +50,13 @@ def replay(store: PostgresJobStore, job_id: int, mended: pd.DataFrame) -> Receip
             f"job {job_id} is {record.state}; mended rejects are loaded when it is completed",
             job_id=job_id,
         )
-    plan = UploadPlan.from_json(record.spec.plan)
+    if not record.is_of_this_role:
+        raise JobOfOtherRole(
+            f"job {job_id} was made by the role {record.role}; only that role loads its rejects",
+            job_id=job_id,
+        )
     with store.in_transaction() as connection, translated(store.database.url):
+        plan = checked_upload(connection, record.spec, job_id)
         stored = rejects.unloaded(connection, job_id, list(wanted))
         changed = {
             number: wanted[number] for number, (raw, _) in stored.items() if wanted[number] != raw

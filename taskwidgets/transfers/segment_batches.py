@@ -19,6 +19,7 @@ from taskwidgets.transfers.common import Common, Hand
 from taskwidgets.transfers.lanes import Lane
 from taskwidgets.transfers.loading import Loader, StrictLoader
 from taskwidgets.transfers.names import TableName
+from taskwidgets.transfers.recorded_upload import checked_upload
 from taskwidgets.transfers.remote import Errand
 from taskwidgets.transfers.upload_plan import UploadPlan
 from taskwidgets.transfers.widening import BegunAnew, Misfits, Widening, decide
@@ -259,7 +260,8 @@ class Segments(Generic[SegmentT]):
     def _look_again(self, connection: Connection) -> None:
         with connection.begin():
             self._store.lock(connection, self._run.claim)
-            stored = UploadPlan.from_json(self._store.plan(connection, self._run.claim))
+            spec = self._store.spec(connection, self._run.claim)
+            stored = checked_upload(connection, spec, self._run.job_id)
         if stored.beginnings != self._common.plan.beginnings:
             raise BegunAnew
         self._common.adopt(stored)

@@ -17,6 +17,7 @@ from taskwidgets.store.driver import users_path
 from taskwidgets.store.schema import SCHEMA
 from taskwidgets.tabular.types import TEXT
 from taskwidgets.transfers.names import TableName
+from taskwidgets.transfers.staging import SOURCE_SETTING, revoke_grants
 
 __all__ = [
     "MOST_COLUMNS",
@@ -73,7 +74,6 @@ USERS_TYPE = text("SELECT pg_catalog.to_regtype(:name)::pg_catalog.oid::pg_catal
 OWN_TYPE = text("SELECT to_regtype(:name)::oid::bigint, format_type(CAST(:oid AS oid), NULL)")
 
 MOST_COLUMNS = 1600  # of a table (MaxHeapAttributeNumber)
-SOURCE_SETTING = "taskwidgets.source"  # what the source column says, by the transaction
 
 FIND = text(
     """
@@ -387,6 +387,7 @@ def create_staging(
         connection,
         sql.SQL("CREATE TABLE {} ({})").format(name.identifier, sql.SQL(", ").join(parts)),
     )
+    revoke_grants(connection, name)
     if source_column is not None:
         _define(
             connection,

@@ -10,6 +10,7 @@ from taskwidgets.runtime.control import Stopped
 from taskwidgets.runtime.failpoints import reach
 from taskwidgets.runtime.receipt import Receipt
 from taskwidgets.runtime.run import Run
+from taskwidgets.runtime.store import JobSpec
 from taskwidgets.store import checkpoints, rejects
 from taskwidgets.store.checkpoints import Checkpoint
 from taskwidgets.store.jobs import PostgresJobStore
@@ -27,6 +28,7 @@ from taskwidgets.transfers.loaded_check import check_before
 from taskwidgets.transfers.mending import check_source, check_unchanged
 from taskwidgets.transfers.names import staging_name
 from taskwidgets.transfers.origins.spool import check_wish
+from taskwidgets.transfers.recorded_upload import checked_upload, secure_staging
 from taskwidgets.transfers.replay import replay
 from taskwidgets.transfers.segment_batches import StrictSegments
 from taskwidgets.transfers.switch import Incomplete, Switch
@@ -61,6 +63,7 @@ class Upload:
         self._staging = staging_name(job_id)
         self._workers = workers
         self._digest: FileDigest | None = None
+        self._checked: JobSpec | None = None  # of which the plan is
 
     def check(self) -> None:
         """Any process can: the plan is all that it takes."""
@@ -103,6 +106,7 @@ class Upload:
 
     def _load_and_switch(self, run: Run, workers: int) -> Receipt:
         is_new = not self._refresh(run)
+        self._secure_staging(run)
         self._settle_source(run)
         if is_new:
             check_before(self._store, self._plan, lambda: check_wish(run))
@@ -210,11 +214,24 @@ class Upload:
             with self._store.in_transaction() as connection:
                 if final:
                     self._store.lock(connection, run.claim)
-                self._plan = UploadPlan.from_json(self._store.plan(connection, run.claim))
+                spec = self._store.spec(connection, run.claim)
+                if spec != self._checked:
+                    self._plan = checked_upload(connection, spec, run.job_id)
+                    self._checked = spec
                 ledger[:] = checkpoints.committed(connection, run.job_id)
 
         self._store.database.patiently(look, run.say)
         return ledger
+
+    def _secure_staging(self, run: Run) -> None:
+        """Make sure that the staging table is this job's own."""
+
+        def act() -> None:
+            with self._store.in_transaction() as connection:
+                self._store.lock(connection, run.claim)
+                secure_staging(connection, self._plan, run.job_id)
+
+        self._store.database.patiently(act, run.say)
 
     def _missing(self, run: Run, *, final: bool = True) -> list[Gap]:
         """The bytes that the ledger does not have; the meter is set by it.
