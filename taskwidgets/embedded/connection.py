@@ -1,4 +1,4 @@
-"""A look at the server through its socket: does it answer, and is its database there."""
+"""A look at the server through its socket: does it answer; are its database and its roles there."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from taskwidgets.embedded.directory import advice
+from taskwidgets.embedded.roles import ensure_restricted_role
 from taskwidgets.embedded.sockets import DATABASE, PORT, ROLE
 from taskwidgets.errors import EmbeddedServerError
 
@@ -30,7 +31,10 @@ class NotYet:
 
 
 def look(socket_directory: Path, data: Path) -> str | NotYet:
-    """Return the version of the server that answers at the socket; make the database if missing.
+    """Return the version of the server that answers at the socket.
+
+    The database, and the role for jobs over HTTP, are made where they are missing, also in a data
+    directory that an earlier release has made.
 
     Raises EmbeddedServerError if a server answers but will not have us, or has other data.
     """
@@ -77,11 +81,12 @@ def look(socket_directory: Path, data: Path) -> str | NotYet:
                 ):
                     # template1 would not do while a session is in it; here nobody can be.
                     cursor.execute(f"CREATE DATABASE {DATABASE} TEMPLATE template0")
+            ensure_restricted_role(cursor)
             return str(version).split()[0]  # some builds add their name in brackets
     except psycopg2.Error as error:
         if error.pgcode in (None, *GOING_DOWN):
             return NotYet(str(error).strip())  # it went down while we were looking
-        text = f"The embedded server cannot make the database {DATABASE}: {error}"
+        text = f"The embedded server cannot make its database {DATABASE} or its roles: {error}"
         raise EmbeddedServerError(f"{text}{advice(text)}".rstrip()) from error
     finally:
         connection.close()
