@@ -80,6 +80,7 @@ class Workspace:
             url = engine_url(url)
         if url is None:
             url = os.environ.get(URL_VARIABLE) or None
+        is_embedded = url is None
         if url is None:
             from taskwidgets.embedded import join
 
@@ -90,7 +91,7 @@ class Workspace:
         administrator = None
         try:
             if restricted:
-                administrator = find_administrator(self._database)
+                administrator = find_administrator(self._database, is_embedded=is_embedded)
             if administrator is None:
                 self._database.prepare()
             else:

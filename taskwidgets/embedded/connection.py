@@ -1,17 +1,20 @@
-"""A look at the server through its socket: does it answer; are its database and its roles there."""
+"""A look at the server through its socket: does it answer, and is its database there."""
 
 from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from taskwidgets.embedded.directory import advice
-from taskwidgets.embedded.roles import ensure_restricted_role
 from taskwidgets.embedded.sockets import DATABASE, PORT, ROLE
 from taskwidgets.errors import EmbeddedServerError
 
-__all__ = ["NotYet", "look"]
+if TYPE_CHECKING:
+    import psycopg2.extensions
+
+__all__ = ["NotYet", "look", "other_sessions"]
 
 PATIENCE = 10  # seconds for one connection; it takes milliseconds
 
@@ -33,24 +36,14 @@ class NotYet:
 def look(socket_directory: Path, data: Path) -> str | NotYet:
     """Return the version of the server that answers at the socket.
 
-    The database, and the role for jobs over HTTP, are made where they are missing, also in a data
-    directory that an earlier release has made.
+    The database is made if it is missing.
 
     Raises EmbeddedServerError if a server answers but will not have us, or has other data.
     """
     import psycopg2.errors  # here: importing the package must be quick
 
     try:
-        connection = psycopg2.connect(
-            host=str(socket_directory),
-            port=PORT,
-            user=ROLE,
-            dbname="postgres",
-            connect_timeout=PATIENCE,
-            # Said, else $PGHOSTADDR and $PGOPTIONS would count.
-            hostaddr="",
-            options="-c search_path=pg_catalog,pg_temp",
-        )
+        connection = _connect(socket_directory)
     except psycopg2.OperationalError as error:
         text = str(error).strip()
         if "FATAL" in text and PASSING not in text:
@@ -81,15 +74,52 @@ def look(socket_directory: Path, data: Path) -> str | NotYet:
                 ):
                     # template1 would not do while a session is in it; here nobody can be.
                     cursor.execute(f"CREATE DATABASE {DATABASE} TEMPLATE template0")
-            ensure_restricted_role(cursor)
             return str(version).split()[0]  # some builds add their name in brackets
     except psycopg2.Error as error:
         if error.pgcode in (None, *GOING_DOWN):
             return NotYet(str(error).strip())  # it went down while we were looking
-        text = f"The embedded server cannot make its database {DATABASE} or its roles: {error}"
+        text = f"The embedded server cannot make the database {DATABASE}: {error}"
         raise EmbeddedServerError(f"{text}{advice(text)}".rstrip()) from error
     finally:
         connection.close()
+
+
+def other_sessions(socket_directory: Path) -> int | None:
+    """Return how many sessions of clients there are; None if the server does not answer now."""
+    import psycopg2
+
+    try:
+        connection = _connect(socket_directory)
+    except psycopg2.Error:
+        return None
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            )
+            row = cursor.fetchone()
+            assert row is not None  # count(*) gives one row
+            return int(row[0])
+    except psycopg2.Error:
+        return None
+    finally:
+        connection.close()
+
+
+def _connect(socket_directory: Path) -> psycopg2.extensions.connection:
+    import psycopg2
+
+    return psycopg2.connect(
+        host=str(socket_directory),
+        port=PORT,
+        user=ROLE,
+        dbname="postgres",
+        connect_timeout=PATIENCE,
+        # Said, else $PGHOSTADDR and $PGOPTIONS would count.
+        hostaddr="",
+        options="-c search_path=pg_catalog,pg_temp",
+    )
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["MARK", "RESTRICTED_ROLE", "ensure_restricted_role"]
+__all__ = ["EMBEDDED_SETTING", "RESTRICTED_ROLE", "ensure_restricted_role"]
 
 RESTRICTED_ROLE = "taskwidgets_http"
+EMBEDDED_SETTING = "taskwidgets.embedded"  # of the server's configuration: on
 
-# The role's comment. It tells the role apart from one of this name that a user has made.
+# The role's comment, for those who list the roles.
 MARK = "taskwidgets: jobs over HTTP log in as this role"
 
 # The rows of all tables, as the superuser sees them: row security (BYPASSRLS) is no border between
@@ -25,8 +26,9 @@ MARK = "taskwidgets: jobs over HTTP log in as this role"
 ATTRIBUTES = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION INHERIT BYPASSRLS"
 MEMBERSHIPS = ("pg_read_all_data", "pg_write_all_data", "pg_maintain")
 
-# "taskwid" and a number: two processes that join at the same moment would both make the role.
-LOCK = 0x7461736B776964 + 1
+# Two services that start at the same moment would both make the role. An advisory lock would not
+# do: it is one of its database, and roles are of the whole server.
+LOCK = "LOCK TABLE pg_catalog.pg_authid IN SHARE UPDATE EXCLUSIVE MODE"
 
 FIND = """
     SELECT rolcanlogin AND NOT rolsuper AND NOT rolcreatedb AND NOT rolcreaterole
@@ -43,22 +45,17 @@ FIND = """
 def ensure_restricted_role(cursor: Any) -> None:
     """Make the role where it is missing, and take rights back that it must not have.
 
-    ``cursor``: of a session of a superuser that commits by itself (autocommit).
+    ``cursor``: of a superuser's session, in a transaction.
     """
     values = {"memberships": list(MEMBERSHIPS), "mark": MARK, "role": RESTRICTED_ROLE}
     cursor.execute(FIND, values)
-    if cursor.fetchone() == (True, True):  # nearly always: one round trip for each join
+    if cursor.fetchone() == (True, True):
         return
-    cursor.execute("SELECT pg_catalog.pg_advisory_lock(%s)", (LOCK,))
-    try:
-        cursor.execute(FIND, values)
-        found = cursor.fetchone()
-        statements = [
-            f"{'CREATE' if found is None else 'ALTER'} ROLE {RESTRICTED_ROLE} {ATTRIBUTES}",
-            f"GRANT {', '.join(MEMBERSHIPS)} TO {RESTRICTED_ROLE}",
-            f"COMMENT ON ROLE {RESTRICTED_ROLE} IS '{MARK}'",
-        ]
-        if found != (True, True):
-            cursor.execute("; ".join(statements))  # one message is one transaction
-    finally:
-        cursor.execute("SELECT pg_catalog.pg_advisory_unlock(%s)", (LOCK,))
+    cursor.execute(LOCK)
+    cursor.execute(FIND, values)
+    found = cursor.fetchone()
+    if found != (True, True):
+        verb = "CREATE" if found is None else "ALTER"
+        cursor.execute(f"{verb} ROLE {RESTRICTED_ROLE} {ATTRIBUTES}")
+        cursor.execute(f"GRANT {', '.join(MEMBERSHIPS)} TO {RESTRICTED_ROLE}")
+        cursor.execute(f"COMMENT ON ROLE {RESTRICTED_ROLE} IS '{MARK}'")

@@ -14,7 +14,11 @@ from contextlib import AbstractContextManager
 from psycopg2 import sql
 from sqlalchemy import Connection, text
 
-from taskwidgets.embedded.roles import MARK, RESTRICTED_ROLE
+from taskwidgets.embedded.roles import (
+    EMBEDDED_SETTING,
+    RESTRICTED_ROLE,
+    ensure_restricted_role,
+)
 from taskwidgets.errors import DatabaseError, LoginRefused
 from taskwidgets.store.database import Database
 from taskwidgets.store.driver import users_path
@@ -25,15 +29,7 @@ __all__ = ["Administrator", "find_administrator"]
 LOCK_PATIENCE = 10.0  # seconds for a table that another session reads or writes
 LOCK = 0x7461736B776964 + 2  # "taskwid" and a number: one process at a time grants in a database
 
-# Whether the session is a superuser's on a server that has our role. The user's own role of the
-# same name has another comment, or none.
-FIND = text(
-    """
-    SELECT current_setting('is_superuser') = 'on'
-       AND EXISTS (SELECT FROM pg_roles r WHERE r.rolname = :role
-                   AND shobj_description(r.oid, 'pg_authid') = :mark)
-    """
-)
+FIND = text("SELECT current_setting('is_superuser') = 'on', current_setting(:setting, true) = 'on'")
 SESSION = text("SELECT session_user, current_setting('is_superuser')")
 MISSING_RIGHTS = text(
     """
@@ -73,6 +69,7 @@ class Administrator:
         Raises DatabaseError where that role can log in with more rights than it is to have.
         """
         self._database.prepare()
+        self._make_role()
         self._grant([SCHEMA, "public"])
         try:
             with self.restricted.begin() as connection:
@@ -87,8 +84,8 @@ class Administrator:
         if user != RESTRICTED_ROLE or is_superuser != "off":
             raise DatabaseError(
                 f"jobs over HTTP are to log in as the role {RESTRICTED_ROLE} without the rights of "
-                f"a superuser, and this session is that of {user}; restart the embedded server, "
-                "which takes such rights from that role again"
+                f"a superuser, and this session is that of {user}; look at pg_hba.conf and "
+                "pg_ident.conf in the data directory"
             )
         self.restricted.prepare()
 
@@ -115,6 +112,14 @@ class Administrator:
         self.restricted.dispose()
         self._database.dispose()
 
+    def _make_role(self) -> None:
+        """Make the role, also in a data directory that an earlier release has made."""
+        with self._database.begin() as connection:
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            with driver.cursor() as cursor:
+                ensure_restricted_role(cursor)
+
     def _grant(self, schemas: list[str]) -> None:
         wanted = {"role": RESTRICTED_ROLE, "schemas": schemas}
         role = sql.Identifier(RESTRICTED_ROLE)
@@ -139,11 +144,14 @@ class Administrator:
                 _execute(connection, statement)
 
 
-def find_administrator(database: Database) -> Administrator | None:
-    """The administrator of an embedded server; None for another server, or another role."""
+def find_administrator(database: Database, *, is_embedded: bool) -> Administrator | None:
+    """The administrator of an embedded server; None for another server, or another role.
+
+    ``is_embedded``: it is known to be one. A URL may lead to one as well: the server tells.
+    """
     with database.begin() as connection:
-        is_there = connection.scalar(FIND, {"role": RESTRICTED_ROLE, "mark": MARK})
-    return Administrator(database) if is_there else None
+        is_superuser, tells = connection.execute(FIND, {"setting": EMBEDDED_SETTING}).one()
+    return Administrator(database) if is_superuser and (is_embedded or tells) else None
 
 
 def _hand_over(connection: Connection, schema: str, table: str) -> None:
