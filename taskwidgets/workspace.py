@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -33,10 +34,12 @@ from taskwidgets.runtime.threads import in_running_loop
 from taskwidgets.runtime.words import percentage
 from taskwidgets.store import identity, listing
 from taskwidgets.store.access import other_role_text
+from taskwidgets.store.administrator import Administrator, find_administrator
 from taskwidgets.store.budget import checked_connections
 from taskwidgets.store.database import Database
 from taskwidgets.store.engines import engine_url
 from taskwidgets.store.jobs import PostgresJobStore
+from taskwidgets.store.schema import SCHEMA
 from taskwidgets.store.translate import address
 from taskwidgets.transfers import download_plan, tables
 from taskwidgets.transfers.download_plan import DownloadOptions
@@ -60,6 +63,7 @@ KINDS: dict[str, Kind] = {**TRANSFER_KINDS, **FUNCTION_KINDS}
 SOURCE_COLUMN = "_source"
 URL_VARIABLE = "TASKWIDGETS_DATABASE_URL"
 MOST_WORKERS = 4  # by default; more than the machine has cores gain nothing
+LOCK_PATIENCE = 30.0  # seconds that a service waits for a lock while it plans a job
 EXIT_PATIENCE = 3.0  # seconds; Jupyter kills a kernel 5 s after it asked it to go
 
 
@@ -75,23 +79,37 @@ class Workspace:
         url: str | URL | Engine | Connection | None = None,
         *,
         max_connections: int | None = None,
+        restricted: bool = False,
     ) -> None:
+        """``restricted``: for jobs of others than the user; see ``store.administrator``."""
         most = checked_connections(max_connections)
         if url is not None and not isinstance(url, str | URL):
             url = engine_url(url)
         if url is None:
             url = os.environ.get(URL_VARIABLE) or None
+        is_embedded = url is None
         if url is None:
             from taskwidgets.embedded import join
 
             self._database = Database(join().url, lambda: join(), most)
         else:
             self._database = Database(url, max_connections=most)
+        self._restricted = restricted
+        administrator = None
         try:
-            self._database.prepare()
+            if restricted:
+                administrator = find_administrator(self._database, is_embedded=is_embedded)
+            if administrator is None:
+                self._database.prepare()
+            else:
+                administrator.prepare()
         except BaseException:
-            self._database.dispose()
+            self._dispose(administrator)
             raise
+        if administrator is not None:
+            self._database = administrator.restricted
+        if restricted:
+            self._database.lock_patience = LOCK_PATIENCE
         self._store = PostgresJobStore(self._database)
         self._jobs: dict[int, Job] = {}
         self._is_closed = False
@@ -196,9 +214,14 @@ class Workspace:
         )
         with self._database.begin() as connection:
             target = resolve_target(connection, table)
+        administrator = self._database.administrator
 
         def make() -> JobRecord:
-            with self._database.begin() as connection:
+            if administrator is not None and target.schema is not None:
+                administrator.open_schema(target.schema)
+                if if_exists == "replace" and target.schema != SCHEMA:
+                    administrator.hand_over_table(target.schema, target.table)
+            with self._plan() as connection:
                 if given.origin is not None:
                     prepared = prepared_spec(connection, options, target, given, again=again)
                     return self._store.create(prepared, lambda _connection, _job_id: None)
@@ -261,7 +284,7 @@ class Workspace:
             folder = None
             if options.is_folder:
                 folder = given.checked(replace=options.if_exists == "replace")
-            with self._database.begin() as connection:
+            with self._plan() as connection:
                 spec = download_plan.make_plan(connection, options, folder)
             return self._store.create(spec, lambda _connection, _job_id: None)
 
@@ -360,9 +383,24 @@ class Workspace:
                 job._work.rest()
         atexit.unregister(self._at_exit)
         self._store.close()
-        self._database.dispose()
+        self._dispose(self._database.administrator)
 
     # ------------------------------------------------------------------ inside
+
+    def _dispose(self, administrator: Administrator | None) -> None:
+        """Close the idle connections, also those of the other role."""
+        self._database.dispose()
+        if administrator is not None:
+            administrator.dispose()
+
+    def _plan(self) -> AbstractContextManager[Connection]:
+        """A transaction in which a job is planned: it may wait for a table that others lock.
+
+        A service that many ask must not have its short statements wait behind that.
+        """
+        if self._restricted:
+            return self._database.begin_apart()
+        return self._database.begin()
 
     def _known(self, record: JobRecord) -> Job | None:
         """This process's handle of the job; one of a schema that was dropped is another job's."""
@@ -561,7 +599,7 @@ class Workspace:
         for job in self._pause_all():
             if job.state is State.PAUSED and not hasattr(sys, "ps1"):
                 print(f"{job!r}; tw.resume({job.id}) goes on", file=sys.stderr)  # noqa: T201
-        self._database.dispose()
+        self._dispose(self._database.administrator)
 
 
 class _Listed:

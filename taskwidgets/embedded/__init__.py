@@ -13,6 +13,8 @@ Importing this starts nothing. What lies where:
     cluster     the data directory: made by initdb, whole or not at all
     settings    the server's configuration, each line with its reason
     sockets     the Unix socket's directory, and the URL that leads there
+    roles       the role without rights, for jobs over HTTP
+    watcher     stops a server whose users have died
     pipes       named pipes through which the server hands out rows
     postmaster  the server process: is it ours, is it up; start and stop
     binaries    the programs inside the wheel

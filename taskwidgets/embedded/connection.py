@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from taskwidgets.embedded.directory import advice
 from taskwidgets.embedded.sockets import DATABASE, PORT, ROLE
 from taskwidgets.errors import EmbeddedServerError
 
-__all__ = ["NotYet", "look"]
+if TYPE_CHECKING:
+    import psycopg2.extensions
+
+__all__ = ["NotYet", "look", "other_sessions"]
 
 PATIENCE = 10  # seconds for one connection; it takes milliseconds
 
@@ -30,23 +34,16 @@ class NotYet:
 
 
 def look(socket_directory: Path, data: Path) -> str | NotYet:
-    """Return the version of the server that answers at the socket; make the database if missing.
+    """Return the version of the server that answers at the socket.
+
+    The database is made if it is missing.
 
     Raises EmbeddedServerError if a server answers but will not have us, or has other data.
     """
     import psycopg2.errors  # here: importing the package must be quick
 
     try:
-        connection = psycopg2.connect(
-            host=str(socket_directory),
-            port=PORT,
-            user=ROLE,
-            dbname="postgres",
-            connect_timeout=PATIENCE,
-            # Said, else $PGHOSTADDR and $PGOPTIONS would count.
-            hostaddr="",
-            options="-c search_path=pg_catalog,pg_temp",
-        )
+        connection = _connect(socket_directory)
     except psycopg2.OperationalError as error:
         text = str(error).strip()
         if "FATAL" in text and PASSING not in text:
@@ -85,6 +82,44 @@ def look(socket_directory: Path, data: Path) -> str | NotYet:
         raise EmbeddedServerError(f"{text}{advice(text)}".rstrip()) from error
     finally:
         connection.close()
+
+
+def other_sessions(socket_directory: Path) -> int | None:
+    """Return how many sessions of clients there are; None if the server does not answer now."""
+    import psycopg2
+
+    try:
+        connection = _connect(socket_directory)
+    except psycopg2.Error:
+        return None
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            )
+            row = cursor.fetchone()
+            assert row is not None  # count(*) gives one row
+            return int(row[0])
+    except psycopg2.Error:
+        return None
+    finally:
+        connection.close()
+
+
+def _connect(socket_directory: Path) -> psycopg2.extensions.connection:
+    import psycopg2
+
+    return psycopg2.connect(
+        host=str(socket_directory),
+        port=PORT,
+        user=ROLE,
+        dbname="postgres",
+        connect_timeout=PATIENCE,
+        # Said, else $PGHOSTADDR and $PGOPTIONS would count.
+        hostaddr="",
+        options="-c search_path=pg_catalog,pg_temp",
+    )
 
 
 def _same(one: Path, other: Path) -> bool:

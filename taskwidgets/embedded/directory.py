@@ -8,6 +8,8 @@ What lies in a home:
     log/                        the server's log, of the server's account, 0700
     server.conf                 the configuration, see settings
     host                        the name of the machine on which the server was last started
+    watcher.lock  standby.lock  see watcher
+    idle-timeout                after how many seconds an unused server stops (see watcher)
     socket-directory            where the socket is, if not here (see sockets)
     postgres-<version>/         a copy of the programs, only if root needs one (see binaries)
     initdb-*/ copy-*/ write-*   unfinished; removed by the next process that starts the server
@@ -116,6 +118,26 @@ class Directory:
     @property
     def host(self) -> Path:
         return self.home / "host"
+
+    @property
+    def start_lock(self) -> Path:
+        return self.home / "start.lock"
+
+    @property
+    def users_lock(self) -> Path:
+        return self.home / "users.lock"
+
+    @property
+    def watcher_lock(self) -> Path:
+        return self.home / "watcher.lock"
+
+    @property
+    def standby_lock(self) -> Path:
+        return self.home / "standby.lock"
+
+    @property
+    def idle_timeout(self) -> Path:
+        return self.home / "idle-timeout"
 
     def make(self, account: Account) -> None:
         """Make the home, with all missing parents, and see that the account can enter it.

@@ -21,10 +21,10 @@ POLL = 0.02  # seconds between two attempts
 class FileLock:
     """One open lock file. The descriptor is close-on-exec, as all of Python's are."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the file, and make it if need be. Raises OSError."""
+    def __init__(self, path: Path, *, create: bool = True) -> None:
+        """Open the file; ``create``: make it if need be. Raises OSError."""
         self.path = path
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+        flags = os.O_RDWR | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
         self._descriptor: int | None = os.open(path, flags, 0o600)
         home = path.parent.stat()
         if os.geteuid() == 0 and os.fstat(self._descriptor).st_uid != home.st_uid:
@@ -42,6 +42,12 @@ class FileLock:
                 return False
             time.sleep(POLL)
         return True
+
+    def wait(self) -> None:
+        """Take the lock exclusively, however long that takes; costs no processor time."""
+        if self._descriptor is None:
+            raise ValueError(f"The lock {self.path} is closed.")
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
 
     def only_holder(self) -> bool:
         """Give up the shared lock and try at once for the exclusive one; True if we got it.

@@ -109,6 +109,10 @@ class Postmaster:
             [self.binaries.pg_ctl, "stop", "-D", self.directory.data, "-m", "fast", "-W"],
             self.directory.home,
         )
+        self.wait_for_stop(before)
+
+    def wait_for_stop(self, before: PidFile) -> None:
+        """Return when the server has taken note that it is to stop, or after STOP_PATIENCE."""
         deadline = time.monotonic() + STOP_PATIENCE
         while time.monotonic() < deadline:
             now = self.pid_file()

@@ -25,6 +25,7 @@ from taskwidgets.embedded.pipes import sweep
 from taskwidgets.embedded.postmaster import Postmaster
 from taskwidgets.embedded.settings import settings
 from taskwidgets.embedded.sockets import find_socket_directory, make_url, socket_path
+from taskwidgets.embedded.watcher import ensure_watcher, record_timeout
 from taskwidgets.errors import EmbeddedServerError
 
 __all__ = ["EmbeddedServer", "join"]
@@ -32,6 +33,7 @@ __all__ = ["EmbeddedServer", "join"]
 JOIN_PATIENCE = 600.0  # seconds; a recovery reads max_wal_size again, on a slow disk it takes long
 ORPHAN_PATIENCE = 60.0  # seconds for the processes of a killed postmaster to notice and end
 LEAVE_PATIENCE = 2.0  # seconds; JupyterLab kills a kernel 5 s after it has asked it to end
+PROBE_ATTEMPTS, PROBE_PAUSE = 3, 0.002  # seconds; the watcher looks for microseconds
 POLL = 0.05  # seconds between two looks at a server that is starting or stopping
 
 # A start that fails with one of these may succeed a moment later.
@@ -107,7 +109,8 @@ class EmbeddedServer:
             if users is None:
                 return
             try:
-                if users.is_current() and users.only_holder() and self._postmaster is not None:
+                alone = users.is_current() and _becomes_only_holder(users)
+                if alone and self._postmaster is not None:
                     with contextlib.suppress(EmbeddedServerError, OSError):
                         if self._sockets is not None:
                             sweep(self._sockets)  # a session that waits there would not end
@@ -122,17 +125,19 @@ class EmbeddedServer:
         account = server_account(self.home, self._directory.data)
         with translate_os_errors(self.home):
             self._directory.make(account)
-            start = FileLock(self.home / "start.lock")
+            start = FileLock(self._directory.start_lock)
             try:
                 self._acquire(start, shared=False)
                 if self._users is None or not self._users.is_current():
                     if self._users is not None:
                         self._users.release()
-                    self._users = FileLock(self.home / "users.lock")
+                    self._users = FileLock(self._directory.users_lock)
                     # Whoever has it exclusively is stopping the server just now.
                     self._acquire(self._users, shared=True)
                 account = server_account(self.home, self._directory.data)  # as it is under the lock
+                record_timeout(self._directory, starts=False)
                 self._ensure_running(account, self._users)
+                ensure_watcher(self._directory)
             except BaseException:
                 if self.home not in _servers and self._users is not None:
                     self._users.release()
@@ -193,6 +198,7 @@ class EmbeddedServer:
         mode = 0o644 if postmaster.account.lent else 0o600  # the account must read it
         directory.write(directory.settings, settings(socket_directory), mode=mode)
         directory.write(directory.host, host, mode=0o600)
+        record_timeout(directory, starts=True)
         postmaster.remove_remains(socket_path(socket_directory))
         failure = postmaster.start()
         if failure is None or postmaster.running() is not None:  # ready, or at its recovery
@@ -221,6 +227,15 @@ class EmbeddedServer:
                 "notebooks use it still. Close those first, or set TASKWIDGETS_HOME to another "
                 "directory."
             )
+
+
+def _becomes_only_holder(users: FileLock) -> bool:
+    """Take the lock for oneself. Once more if it fails: the watcher has it for an instant."""
+    for _ in range(PROBE_ATTEMPTS):
+        if users.only_holder():
+            return True
+        time.sleep(PROBE_PAUSE)
+    return False
 
 
 def _has_socket(directory: Path | None) -> bool:

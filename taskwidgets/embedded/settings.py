@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from taskwidgets.embedded.roles import EMBEDDED_SETTING
 from taskwidgets.embedded.sockets import PORT
 
 __all__ = ["INCLUDE", "settings"]
@@ -18,6 +19,9 @@ TEMPLATE = """\
 # Written by taskwidgets at every start of the server; changes here are lost.
 # Change settings with ALTER SYSTEM, which wins over this file.
 
+# Tells a session which server this is: jobs over HTTP then log in as a role with fewer rights.
+{marker} = on
+
 # No TCP: whoever may enter the socket's directory is let in without a password, nobody else.
 listen_addresses = ''
 port = {port}
@@ -26,6 +30,9 @@ unix_socket_permissions = 0700
 
 # Several notebooks, each with a few workers, listeners and an engine's pool.
 max_connections = 200
+
+# A statement whose client has died is ended, instead of running on for hours with its locks.
+client_connection_check_interval = '2s'
 
 # The promise that a checkpoint survives a crash rests on these two.
 fsync = on
@@ -63,4 +70,4 @@ log_checkpoints = off
 
 def settings(socket_directory: Path) -> str:
     """Return the text of server.conf. The socket directory has plain characters (see sockets)."""
-    return TEMPLATE.format(port=PORT, socket_directory=socket_directory)
+    return TEMPLATE.format(marker=EMBEDDED_SETTING, port=PORT, socket_directory=socket_directory)

@@ -34,6 +34,10 @@ __all__ = ["Service"]
 
 # Of the six connections for short statements, the jobs themselves need some.
 THREADS = 4
+# Requests that begin a job: one that waits for a table's lock, or for a slow disk, must not keep
+# others from beginning. Each may take a connection while it plans, of the 100 that a server has by
+# default; it waits for a lock for half a minute at most (LOCK_PATIENCE in workspace.py).
+BEGIN_THREADS = 32
 BEGIN_PATIENCE = 10.0  # seconds until a job that was begun is said to be what it is by then
 AGREE_PATIENCE = 5.0  # seconds until a handle has heard what another process did with the job
 CAUSE = "asked over HTTP"
@@ -53,7 +57,7 @@ class Service:
         self._loop: LoopHandle | None = None
         self._looking = ThreadPoolExecutor(THREADS, "taskwidgets http")
         # To begin a job takes its time: those who only look must not wait behind it.
-        self._beginning = ThreadPoolExecutor(THREADS, "taskwidgets http begin")
+        self._beginning = ThreadPoolExecutor(BEGIN_THREADS, "taskwidgets http begin")
 
     async def answer(self, act: Callable[[], AnswerT], *, begins: bool) -> AnswerT:
         """What ``act`` gives, from a thread; jobs that it begins are on this very loop."""
@@ -106,7 +110,7 @@ class Service:
         """The server's workspace, made when it is first needed."""
         with self._connecting:
             if self._workspace is None:
-                self._workspace = Workspace(self._url)
+                self._workspace = Workspace(self._url, restricted=True)
             elif self._is_away and self._url is None:
                 from taskwidgets.embedded import join
 

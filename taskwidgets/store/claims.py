@@ -94,6 +94,10 @@ class Claims:
             raise self._owned(job_id)
         try:
             claim = self._claim_again(job_id, to, cause, take_over=take_over)
+            if self._database.administrator is not None:
+                # Its earlier owner may have been of another role. It is fenced by now, and its
+                # locks on the table are gone or go soon.
+                self._database.administrator.hand_over_job(job_id)
         except BaseException:
             self._keeper.free(job_id)
             raise

@@ -8,13 +8,14 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from psycopg2.extras import register_hstore
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
+from sqlalchemy.util import immutabledict
 
 from taskwidgets.errors import (
     DatabaseError,
@@ -28,12 +29,16 @@ from taskwidgets.store.driver import Prologue, StoreConnection
 from taskwidgets.store.schema import SCHEMA
 from taskwidgets.store.translate import address, is_away, translated
 
+if TYPE_CHECKING:
+    from taskwidgets.store.administrator import Administrator
+
 __all__ = ["Database", "application_name", "check_encoding", "parse_url"]
 
 # Postgres 14: the oldest that its makers still cared for when this was written, and the first that
 # reads a range of blocks without reading the whole table (TID range scan).
 OLDEST_SERVER = 140000
 UNTRANSLATABLE = "22P05"
+LOCK_NOT_AVAILABLE = "55P03"
 CONNECT_ARGUMENTS = {
     "connect_timeout": 10,  # seconds
     "client_encoding": "utf8",
@@ -126,7 +131,11 @@ class Database:
     ) -> None:
         self.url, self._pooled = pooler.declared(parse_url(url))
         self.budget = Budget(max_connections)
+        self._max_connections = max_connections
         self._revive = revive
+        # Who does what this role may not do itself; None: nobody else is asked.
+        self.administrator: Administrator | None = None
+        self.lock_patience: float | None = None  # seconds, see begin_apart; None: no limit
         self._pid = os.getpid()
         self._look = threading.Lock()
         self.session = uuid.uuid4().hex  # tells this process's connections from all others
@@ -146,6 +155,12 @@ class Database:
         # A worker's connection is its own for the whole transfer, and is closed with it.
         self._long = self._engine(poolclass=NullPool, use_native_hstore=False)
         self._settle_prologue()
+
+    def as_role(self, role: str) -> Database:
+        """The same database by another login, which needs no password; nothing is asked yet."""
+        query = {name: value for name, value in self.url.query.items() if name != "user"}
+        url = self.url._replace(username=role, password=None, query=immutabledict(query))
+        return Database(url, self._revive, self._max_connections)
 
     @property
     def is_pooled(self) -> bool:
@@ -244,6 +259,30 @@ class Database:
             driver.is_users = False
             with connection.begin():
                 yield connection
+
+    @contextmanager
+    def begin_apart(self) -> Iterator[Connection]:
+        """As ``begin``, on a connection of its own: for what may wait long for a table's lock.
+
+        Those who run short statements share few connections, and would wait behind it. Raises
+        DatabaseError (SQLSTATE 55P03) when ``lock_patience`` is over.
+        """
+        try:
+            with translated(self.url), self._long.connect() as connection, connection.begin():
+                if self.lock_patience is not None:
+                    connection.execute(
+                        text("SELECT set_config('lock_timeout', :patience, true)"),
+                        {"patience": f"{1000 * self.lock_patience:.0f}"},
+                    )
+                yield connection
+        except DatabaseError as error:
+            if error.sqlstate != LOCK_NOT_AVAILABLE or self.lock_patience is None:
+                raise
+            raise DatabaseError(
+                "another session has locked a table that this needs, and did not free it within "
+                f"{self.lock_patience:g} seconds; end that session's transaction, or try again",
+                sqlstate=error.sqlstate,
+            ) from None
 
     def connect(self) -> Connection:
         """A connection of one's own, for a worker or the keeper; the caller closes it."""

@@ -8,8 +8,9 @@ server. A process that lives makes new sessions for its other jobs.
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from taskwidgets.runtime.store import Owner
 from taskwidgets.store.database import Database, application_name
@@ -50,7 +51,7 @@ def end_sessions(database: Database, owner: Owner) -> None:
     if owner.lease is not None:
         _end_still(database, owner)
         return
-    with database.begin() as connection:
+    with _begin(database) as connection:
         connection.execute(BY_NAME, {"name": application_name(owner.session)})
 
 
@@ -67,8 +68,13 @@ def end_transactions(database: Database, owner: Owner) -> None:
         left = first & _end_still(database, owner)
 
 
+def _begin(database: Database) -> AbstractContextManager[Connection]:
+    """A transaction of whoever may end the owner's sessions, as only a superuser may end his."""
+    return (database.administrator or database).begin()
+
+
 def _end_still(database: Database, owner: Owner) -> set[tuple[object, object]]:
     """End the owner's transactions that stand still; what was open, the ended ones included."""
     where = {"mark_class": MARK_CLASS, "mark_number": mark_number(owner.session)}
-    with database.begin() as connection:
+    with _begin(database) as connection:
         return {(row.pid, row.xact_start) for row in connection.execute(BY_MARK, where)}

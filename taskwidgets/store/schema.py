@@ -37,12 +37,21 @@ __all__ = [
     "requests",
     "run_states",
     "settings",
+    "staging_table",
     "transitions",
 ]
 
 SCHEMA = "taskwidgets"
 
 metadata = MetaData(schema=SCHEMA)
+
+
+def staging_table(job_id: int) -> str:
+    """The name of the table, in our schema, in which a job keeps rows until it publishes them.
+
+    The name is long since it passes through the target's schema, where it must meet no other.
+    """
+    return f"taskwidgets_staging_{job_id}"
 
 
 def _state_list(states: list[State]) -> str:

@@ -9,18 +9,19 @@ SourceError, be it found at the first byte or in the last.
 from __future__ import annotations
 
 import bz2
+import errno
 import io
 import lzma
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, TypeVar, cast
+from typing import BinaryIO, TypeVar
 
 import zstandard
-from zlib_ng import gzip_ng, zlib_ng
+from zlib_ng import gzip_ng
 
 from taskwidgets.errors import SourceError
+from taskwidgets.tabular.decoding import in_one_line
 from taskwidgets.tabular.description import CONTAINERS
 from taskwidgets.tabular.formats import foreign_format, packed_format
 
@@ -35,17 +36,6 @@ _ZSTD_PIECE_BYTES = 1 << 11
 T = TypeVar("T")
 
 _LISTED = 5  # names in an error about a zip with several files
-
-# What the libraries raise when the packed bytes are not what they should be.
-_BROKEN = (
-    EOFError,  # gzip, bz2, lzma: it ends too early
-    zlib.error,
-    cast("type[Exception]", zlib_ng.error),  # its stub says an instance
-    lzma.LZMAError,
-    zstandard.ZstdError,
-    zipfile.BadZipFile,
-    ValueError,  # bz2: invalid data; zipfile: fields that contradict each other
-)
 
 
 def detect_container(head: bytes) -> str:
@@ -74,7 +64,7 @@ def open_container(path: Path, container: str) -> BinaryIO:
         try:
             return path.open("rb", buffering=_BUFFER_BYTES)
         except OSError as error:
-            raise _unreadable(path, error) from error
+            raise _unreadable(path, error) from None
     opened = _translated(path, container, lambda: _OPENERS[container](path))
     return io.BufferedReader(_Unpacked(path, container, opened), _BUFFER_BYTES)
 
@@ -208,23 +198,39 @@ def _only_member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
 def _translated(path: Path, container: str, call: Callable[[], T]) -> T:
     try:
         return call()
-    except EOFError as error:
+    except MemoryError:
+        raise SourceError(
+            f"{path} is a {container} file that needs more memory to be unpacked than there is; "
+            "unpack it first",
+            path=path,
+        ) from None
+    except EOFError:
         raise SourceError(
             f"{path} is a {container} file that ends too early; it was probably not copied or "
             "downloaded completely",
             path=path,
-        ) from error
+        ) from None
     except NotImplementedError as error:
         raise SourceError(
-            f"{path} is packed in a way that cannot be read here: {error}; unpack it first",
+            f"{path} is packed in a way that cannot be read here: {in_one_line(error)}; unpack it "
+            "first",
             path=path,
-        ) from error
-    except (*_BROKEN, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise _unreadable(path, error) from error
-        raise SourceError(
-            f"{path} is a broken {container} file: {error}; copy or download it again", path=path
-        ) from error
+        ) from None
+    except SourceError:
+        raise
+    except OSError as error:
+        if error.errno not in (None, errno.EINVAL):  # a place before the file's beginning
+            raise _unreadable(path, error) from None
+        raise _broken(path, container, error) from None
+    except Exception as error:  # noqa: BLE001 - whatever the library's code meets in damaged bytes
+        raise _broken(path, container, error) from None
+
+
+def _broken(path: Path, container: str, error: Exception) -> SourceError:
+    return SourceError(
+        f"{path} is a broken {container} file: {in_one_line(error)}; copy or download it again",
+        path=path,
+    )
 
 
 def _unreadable(path: Path, error: OSError) -> SourceError:

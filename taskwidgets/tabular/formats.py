@@ -51,6 +51,11 @@ _MARKED = (
     (b"\xfe\xff", "is UTF-16 text (it begins with that byte order mark)"),
 )
 
+# A header may begin with these letters as well, such as ORCID: so control characters must follow.
+_ORC = b"ORC"
+_ORC_LOOK = 64  # bytes
+_NO_TEXT = frozenset(range(0x20)) - frozenset(b"\t\n\r")
+
 _ZIP = b"PK\x03\x04"
 _BZIP2_BLOCK = b"1AY&SY"  # bzip2's block magic (pi in BCD), at byte 4; "BZh9" alone could be text
 _BZIP2_EMPTY = b"\x17\x72\x45\x38\x50\x90"  # the same place in a bzip2 file of nothing
@@ -90,6 +95,8 @@ def foreign_format(head: bytes) -> tuple[str, str] | None:
     for magic, what, remedy in _FOREIGN:
         if head.startswith(magic):
             return what, remedy
+    if head.startswith(_ORC) and any(byte in _NO_TEXT for byte in head[len(_ORC) : _ORC_LOOK]):
+        return "is an ORC file", _EXPORT
     if head[_TAR_MARK] == b"ustar":
         return "is a tar archive", _UNPACK
     if head.startswith(_ZIP):

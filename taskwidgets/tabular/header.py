@@ -92,7 +92,7 @@ def _first_record(path: Path, dialect: Dialect) -> tuple[int, bytes]:
                 chunk = file.read(_CHUNK_BYTES)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise SourceError(f"{path} cannot be read: {reason}", path=path) from error
+        raise SourceError(f"{path} cannot be read: {reason}", path=path) from None
     _check_record(path, record, dialect, inside=inside, at_end=not chunk)
     return mark, record
 
@@ -142,7 +142,7 @@ def _names(path: Path, record: bytes, mark: int, dialect: Dialect) -> list[str]:
                 "give the file's encoding with encoding=",
                 path=path,
                 line=line,
-            ) from error
+            ) from None
     if dialect.header and not text:
         raise SourceError(f"{path}, line 1: is blank where the header should be", path=path, line=1)
     return [name for name, _ in split_text(text, dialect.delimiter, dialect.quotechar)]

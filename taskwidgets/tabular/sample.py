@@ -76,7 +76,7 @@ def sample_records(
                     ragged = len(head) - len(rows)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise SourceError(f"{path} cannot be read: {reason}", path=path) from error
+        raise SourceError(f"{path} cannot be read: {reason}", path=path) from None
     return Sample(rows, len(pieces) == 1 and not ragged, ragged, dropped, read)
 
 

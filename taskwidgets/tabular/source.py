@@ -60,7 +60,7 @@ class Fingerprint:
                     file.seek(offset)
                     digest.update(file.read(_SAMPLE_BYTES))
         except OSError as error:
-            raise _unreadable(path, error) from error
+            raise _unreadable(path, error) from None
         return cls(
             facts.st_size,
             facts.st_mtime_ns,
@@ -135,7 +135,7 @@ def check_readable(path: str | Path) -> Path:
     except FileNotFoundError:
         raise SourceError(_missing(absolute), path=absolute) from None
     except (OSError, RuntimeError, ValueError) as error:  # ~nobody-such, NUL in the name, ...
-        raise _unreadable(given, error) from error
+        raise _unreadable(given, error) from None
     if stat.S_ISDIR(mode):
         raise SourceError(f"{absolute} is a directory, not a file", path=absolute)
     if not stat.S_ISREG(mode):
@@ -147,7 +147,7 @@ def check_readable(path: str | Path) -> Path:
         with absolute.open("rb"):
             pass
     except OSError as error:
-        raise _unreadable(absolute, error) from error
+        raise _unreadable(absolute, error) from None
     return absolute
 
 

@@ -102,7 +102,7 @@ class PlainStream(Stream):
             self.size = os.fstat(self._file.fileno()).st_size
             head = os.pread(self._file.fileno(), len(_UTF8_MARK), 0)
         except OSError as error:
-            raise _unreadable(path, error) from error
+            raise _unreadable(path, error) from None
         self.text_start = len(_UTF8_MARK) if head == _UTF8_MARK and _is_utf8(codec) else 0
 
     def read_into(self, position: int, view: memoryview) -> int:
@@ -114,7 +114,7 @@ class PlainStream(Stream):
                     break
                 read += got
         except OSError as error:
-            raise _unreadable(self.path, error) from error
+            raise _unreadable(self.path, error) from None
         return read
 
     def close(self) -> None:
@@ -197,7 +197,7 @@ class SequentialStream(Stream):
                 else self.path.open("rb")
             )
         except OSError as error:
-            raise _unreadable(self.path, error) from error
+            raise _unreadable(self.path, error) from None
         self._kept = bytearray()
         self._kept_start = 0
         self._read = 0  # bytes of the unpacked source
@@ -212,7 +212,7 @@ class SequentialStream(Stream):
         try:
             chunk = self._file.read(_CHUNK_BYTES)
         except OSError as error:
-            raise _unreadable(self.path, error) from error
+            raise _unreadable(self.path, error) from None
         self._ended = not chunk
         self._kept += self._text(chunk) if self._recoded else chunk
         self._read += len(chunk)
@@ -230,13 +230,13 @@ class SequentialStream(Stream):
                 f"{self.path}: the bytes at {position:,} are not valid {self._source_codec}; "
                 "give the file's encoding with encoding=",
                 path=self.path,
-            ) from error
-        except UnicodeError as error:  # UTF-16 and UTF-32: which of the two byte orders it is
+            ) from None
+        except UnicodeError:  # UTF-16 and UTF-32: which of the two byte orders it is
             raise SourceError(
                 f"{self.path} has no byte order mark, so {self._source_codec} does not tell how "
                 f"it is to be read; give encoding='{self._source_codec}-le', or '-be'",
                 path=self.path,
-            ) from error
+            ) from None
         if text and not self._begun:
             self._begun = True
             text = text.removeprefix("\ufeff")

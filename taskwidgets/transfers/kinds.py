@@ -63,7 +63,7 @@ class _Upload:
             return None
         assert plan.landed is not None
         rows = record.receipt.rows_loaded
-        with store.in_transaction() as connection:
+        with store.database.begin_apart() as connection:  # the count may take long
             untouched = tables.untouched(
                 connection, plan.target, plan.landed, rows, appended=plan.if_exists == "append"
             )

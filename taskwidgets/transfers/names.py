@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from psycopg2 import sql
 
 from taskwidgets.errors import OptionError
+from taskwidgets.store.schema import SCHEMA, staging_table
 
 __all__ = ["LONGEST_NAME", "TableName", "parse_table_name", "staging_name"]
 
@@ -71,8 +72,5 @@ def _unquote(part: str) -> str:
 
 
 def staging_name(job_id: int) -> TableName:
-    """Where a job's rows are until the final switch: in our own schema, seen by nobody.
-
-    The name is long since it passes through the target's schema, where it must meet no other.
-    """
-    return TableName("taskwidgets", f"taskwidgets_staging_{job_id}")
+    """Where a job's rows are until the final switch: in our own schema, seen by nobody."""
+    return TableName(SCHEMA, staging_table(job_id))

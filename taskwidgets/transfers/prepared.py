@@ -182,7 +182,7 @@ class PreparedUpload:
             work = kind(self._store, plan, run.job_id, self._workers, self.cluster)
             receipt = work.run(run)
         except SourceError as fault:
-            raise self._told(fault) from fault.__cause__
+            raise self._told(fault) from None
         self._leave()
         return receipt
 

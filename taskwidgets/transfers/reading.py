@@ -128,7 +128,7 @@ def _is_packed_or_wide(path: Path) -> bool:
             head = file.read(HEAD_BYTES)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise SourceError(f"{path} cannot be read: {reason}", path=path) from error
+        raise SourceError(f"{path} cannot be read: {reason}", path=path) from None
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return True
     try:

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, text
 from taskwidgets.errors import OptionError, RightsMissing, SourceError
 from taskwidgets.store.driver import users_path
 from taskwidgets.store.schema import SCHEMA
-from taskwidgets.store.translate import is_away, is_cancelled
+from taskwidgets.store.translate import is_away
 from taskwidgets.transfers.names import TableName, parse_table_name
 from taskwidgets.transfers.tables import KINDS, locate, search_path
 
@@ -89,6 +89,9 @@ NUMERIC = 1700  # the type's number in the catalog
 
 # read_only_sql_transaction; what is no cursor's query; two states of a transaction that was ended.
 WRITES = frozenset({"25006", "42P11", "34000", "2D000"})
+
+# insufficient_privilege, lock_not_available, query_canceled: the query's text is not at fault.
+NOT_THE_QUERY = frozenset({"42501", "55P03", "57014"})
 
 TEXTUAL = frozenset("SEXU")  # strings, enums, unknown, user-defined: what can begin with "="
 
@@ -190,7 +193,7 @@ def check_query(connection: Connection, query: str) -> str:
             # from.
             cursor.execute(f"SELECT * FROM ({query}\n) AS source LIMIT 0")
     except psycopg2.Error as error:
-        if understood and not (error.pgcode == "42501" or is_away(error) or is_cancelled(error)):
+        if understood and not (error.pgcode in NOT_THE_QUERY or is_away(error)):
             raise not_reading(error.diag.message_primary or str(error)) from None
         raise _query_error(error, query) from None
     finally:
@@ -212,7 +215,7 @@ def _query_error(error: psycopg2.Error, query: str) -> Exception:
         return RightsMissing(reason, sqlstate=state)
     if state in WRITES:
         return not_reading(reason)
-    if is_away(error) or is_cancelled(error):
+    if is_away(error) or state in NOT_THE_QUERY:
         return error
     position = error.diag.internal_position
     place = _pointer(query, int(position) - 2) if position else ""  # less the newline in front

@@ -69,7 +69,7 @@ def read_excerpts(path: Path, whole_bytes: int = WHOLE_BYTES) -> Excerpts:
                 whole=False,
             )
     except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror or error}", path=path) from error
+        raise SourceError(f"{path} cannot be read: {error.strerror or error}", path=path) from None
 
 
 def stream_blocks(path: Path, container: str) -> Iterator[bytes]:
@@ -79,7 +79,7 @@ def stream_blocks(path: Path, container: str) -> Iterator[bytes]:
             while block := file.read(_STREAM_BYTES):
                 yield block
     except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror or error}", path=path) from error
+        raise SourceError(f"{path} cannot be read: {error.strerror or error}", path=path) from None
 
 
 def _packed(path: Path, container: str, whole_bytes: int) -> Excerpts:

@@ -12,12 +12,14 @@ import re
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from taskwidgets.errors import OptionError, SourceError
 from taskwidgets.runtime.run import Run
 from taskwidgets.runtime.words import counted
+from taskwidgets.tabular.decoding import decoded, decoding
 from taskwidgets.transfers.origins.extras import extra
 from taskwidgets.transfers.origins.names import table_names
 from taskwidgets.transfers.origins.spool import Contents, Spool, TableWriter, check_wish
@@ -25,6 +27,7 @@ from taskwidgets.transfers.origins.texts import NULL, WRITERS, kind_of, quoted, 
 
 __all__ = ["excel_head", "spool_excel"]
 
+WHAT = "an Excel workbook"
 CHUNK_ROWS = 1000
 HEAD_ROWS = 1000  # that tell the types in a preview
 LOOKED_AT = 50  # rows, to see how wide the table is and where it begins
@@ -42,10 +45,9 @@ def spool_excel(
     run: Run, spool: Spool, path: Path, sheet: str | int | None, *, header: bool
 ) -> Contents:
     """Write the sheet as the spool's table."""
-    book = _opened(path)
-    try:
+    with _opened(path) as book:
         chosen = _sheet(book, path, sheet)
-        total = _stated_rows(chosen)
+        total = _stated_rows(path, chosen)
         run.meter.set(done=0, rows=0, total=total, unit="rows")
         table = _Table(path, chosen, header=header, on_blank_rows=lambda: check_wish(run))
         writer = TableWriter(run, spool, table.names)
@@ -64,8 +66,6 @@ def spool_excel(
             writer.finish()
         finally:
             writer.close()
-    finally:
-        book.close()
     return contents
 
 
@@ -76,30 +76,29 @@ def excel_head(
 
     As far as the first rows tell, unless ``full``; their number is None then.
     """
-    book = _opened(path)
-    try:
+    with _opened(path) as book:
         chosen = _sheet(book, path, sheet)
-        _stated_rows(chosen)
+        _stated_rows(path, chosen)
         table = _Table(path, chosen, header=header)
         left = table.rows()
         head = list(itertools.islice(left, rows))
         more = sum(1 for _ in (left if full else itertools.islice(left, HEAD_ROWS)))
         whole = full or more < HEAD_ROWS
         return table.types, head, len(head) + more if whole else None
-    finally:
-        book.close()
 
 
-def _opened(path: Path) -> Any:
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     openpyxl = extra("openpyxl", f"{path} is an Excel workbook")
     # What it does not know of a workbook, such as rules for input, is no part of the table.
     warnings.filterwarnings("ignore", category=UserWarning, module="openpyxl")
-    try:
-        return openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise SourceError(
-            f"{path} is an Excel workbook that cannot be read: {error}", path=path
-        ) from error
+    with ExitStack() as stack:
+        with decoding(path, WHAT):
+            # A file of ours is closed also where openpyxl fails, which leaves its own open.
+            file = stack.enter_context(path.open("rb"))
+            book = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
+        stack.callback(book.close)
+        yield book
 
 
 def _sheet(book: Any, path: Path, sheet: str | int | None) -> Any:
@@ -115,14 +114,15 @@ def _sheet(book: Any, path: Path, sheet: str | int | None) -> Any:
     raise OptionError(f"{path} has no sheet {sheet!r}; it has {', '.join(map(repr, names))}")
 
 
-def _stated_rows(sheet: Any) -> int | None:
+def _stated_rows(path: Path, sheet: Any) -> int | None:
     """How many rows the workbook says that there are, for the progress; then that is forgotten.
 
     Programs write wrong dimensions. openpyxl would leave out what lies beyond them.
     """
-    rows: int | None = sheet.max_row
-    sheet.reset_dimensions()
-    return rows
+    with decoding(path, WHAT):
+        rows: int | None = sheet.max_row
+        sheet.reset_dimensions()
+        return rows
 
 
 def _formulas(path: Path, book: Any, sheet: Any) -> list[str]:
@@ -132,7 +132,11 @@ def _formulas(path: Path, book: Any, sheet: Any) -> list[str]:
     may be empty (ECMA-376, part 1, 18.3.1.4). openpyxl does not tell such a cell from an empty one.
     """
     missing = 0
-    with zipfile.ZipFile(path) as packed, packed.open(sheet._worksheet_path) as file:
+    with (
+        decoding(path, WHAT),
+        zipfile.ZipFile(path) as packed,
+        packed.open(sheet._worksheet_path) as file,
+    ):
         rest = b""
         while block := file.read(1 << 20):
             *cells, rest = (rest + block).split(b"</c>")
@@ -173,7 +177,7 @@ class _Table:
         """``on_blank_rows`` is called now and then while blank rows are passed over."""
         self._errors = self._beyond = self._above = 0
         self._on_blank_rows = on_blank_rows
-        self._cells = self._read(sheet)
+        self._cells = self._read(path, sheet)
         head = list(itertools.islice(self._cells, LOOKED_AT))
         if not head:
             raise SourceError(f"{path}, sheet {sheet.title}: is empty", path=path)
@@ -244,10 +248,10 @@ class _Table:
             notes.append(f"{cells} {holds} the error of a formula and became NULL")
         return notes
 
-    def _read(self, sheet: Any) -> Iterator[Row]:
+    def _read(self, path: Path, sheet: Any) -> Iterator[Row]:
         """The rows that are not blank, as far as they reach."""
         blank = 0
-        for cells in sheet.iter_rows():
+        for cells in decoded(sheet.iter_rows(), path, WHAT):
             row = [self._value(cell) for cell in cells]
             while row and row[-1] is None:
                 row.pop()

@@ -124,7 +124,7 @@ def frame_columns(
         try:
             series = series_type(frame.iloc[:, place], breathe)
         except ValueError as error:
-            raise unreadable_column(source, name, error, None) from error
+            raise unreadable_column(source, name, error, None) from None
         yield FrameColumn(name, series, source)
 
 
@@ -185,7 +185,7 @@ def _content_hash(frame: pd.DataFrame) -> str:
         try:
             _hash_values(digest, column)
         except ValueError as error:
-            raise unreadable_column(_described(frame), name, error, None) from error
+            raise unreadable_column(_described(frame), name, error, None) from None
     return digest.hexdigest()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from taskwidgets.errors import SourceError
 from taskwidgets.runtime.run import Run
+from taskwidgets.tabular.decoding import decoded, decoding
 from taskwidgets.transfers.origins.extras import extra
 from taskwidgets.transfers.origins.names import table_names
 from taskwidgets.transfers.origins.parquet_int96 import RowReader, finer_parts, int96_texts
@@ -30,6 +31,7 @@ from taskwidgets.transfers.origins.types.column_errors import (
 __all__ = ["parquet_head", "spool_parquet"]
 
 BATCH_FIELDS = 100_000
+WHAT = "a Parquet file"
 
 
 def spool_parquet(run: Run, spool: Spool, path: Path) -> Contents:
@@ -43,6 +45,12 @@ def spool_parquet(run: Run, spool: Spool, path: Path) -> Contents:
                 check_wish(run)
                 writer.write(texts)
                 run.meter.add(len(texts[0]))
+            if writer.rows != table.rows:
+                raise SourceError(
+                    f"{path} is a Parquet file of {table.rows:,} rows by its own account, and "
+                    f"{writer.rows:,} are in it. It is damaged: copy or download it again",
+                    path=path,
+                )
             contents = Contents(table.types, writer.rows, table.notes, {"empty": table.empty})
             writer.finish()
         finally:
@@ -93,7 +101,10 @@ class _Table:
             breathe()
             if column.schema.has_int96 and self._has_finer_int96(column, breathe):
                 column.has_finer_int96 = True
-            elif not fits_by_statistics(self._arrow, column.schema, column.arrow):
+                continue
+            with decoding(self._path, WHAT):
+                fits = fits_by_statistics(self._arrow, column.schema, column.arrow)
+            if not fits:
                 self._look_for_misfit(column, breathe)
 
     @property
@@ -140,7 +151,7 @@ class _Table:
         try:
             return arrow_column(self._arrow, column.field.type, column.extension)
         except ValueError as error:
-            raise unreadable_column(str(self._path), name, error, self._path) from error
+            raise unreadable_column(str(self._path), name, error, self._path) from None
 
     def _written(self, column: _Column, array: Any, before: int) -> list[str]:
         return write_column(
@@ -156,7 +167,8 @@ class _Table:
         before = 0
         for array in self._arrays(self._file, column.schema, BATCH_FIELDS):
             breathe()
-            wrong = column.arrow.misfits(array)
+            with decoding(self._path, WHAT):
+                wrong = column.arrow.misfits(array)
             if wrong.any():
                 place = int(wrong.argmax())
                 self._make_text(column, array[place : place + 1], before + place + 1)
@@ -211,12 +223,7 @@ class _Table:
 
     def _batches(self, file: Any, rows: int, **options: Any) -> Iterator[Any]:
         batches = file.iter_batches(batch_size=rows, use_threads=False, **options)
-        while True:
-            with _damage_told(self._path):  # not what happens to a batch elsewhere
-                batch = next(batches, None)
-            if batch is None:
-                return
-            yield batch
+        return decoded(batches, self._path, WHAT)
 
 
 def _copied(array: Any, row: int) -> Any:
@@ -229,7 +236,7 @@ def _opened(path: Path) -> Iterator[_Table]:
     arrow = extra("pyarrow", f"{path} is a Parquet file")
     parquet = extra("pyarrow.parquet", f"{path} is a Parquet file")
     with ExitStack() as stack:
-        with _damage_told(path):
+        with decoding(path, WHAT):
             # Nanoseconds, which are the default, reach from 1677 to 2262 only.
             file, again = (
                 stack.enter_context(
@@ -237,14 +244,5 @@ def _opened(path: Path) -> Iterator[_Table]:
                 )
                 for unit in ("us", "ns")
             )
-        yield _Table(arrow, path, file, again)
-
-
-@contextmanager
-def _damage_told(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
-        raise SourceError(
-            f"{path} is a Parquet file that cannot be read: {error}", path=path
-        ) from (error)
+            table = _Table(arrow, path, file, again)
+        yield table

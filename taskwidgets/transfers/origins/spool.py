@@ -168,7 +168,7 @@ class Spool:
             raise SourceError(
                 f"the source cannot be written into {self.folder} before it is loaded: {reason}",
                 path=self.folder,
-            ) from error
+            ) from None
 
 
 class _Synced:
@@ -228,10 +228,10 @@ class TableWriter:
             self._file = spool.open(self._part)
         try:
             self._write(",".join(map(quoted, columns)) + "\n")
-        except UnicodeEncodeError as error:
+        except UnicodeEncodeError:
             raise SourceError(
                 "a column's name holds half of a surrogate pair, which is no character; rename it"
-            ) from error
+            ) from None
 
     def write(self, columns: Sequence[Sequence[str]]) -> None:
         """Rows whose fields are texts as COPY takes them, given as columns."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from taskwidgets.errors import SourceError
+from taskwidgets.tabular.decoding import in_one_line
 
 __all__ = ["misfit_note", "nonfinite_note", "unreadable_column", "write_column"]
 
@@ -40,13 +41,13 @@ def write_column(
         except _OF_VALUES as error:
             high, found = middle, error
     source, column, before, path = where
-    reason = str(found).splitlines()[0] if str(found) else type(found).__name__
+    reason = in_one_line(found)
     raise SourceError(
         f'{source}, row {before + low + 1:,}, column "{column}": the value cannot be loaded: '
         f"{reason}. Change it, or leave the column out",
         path=path,
         column=column,
-    ) from found
+    ) from None
 
 
 def unreadable_column(source: str, column: str, reason: object, path: Path | None) -> SourceError:
