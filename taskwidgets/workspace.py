@@ -28,7 +28,7 @@ from taskwidgets.runtime.words import percentage
 from taskwidgets.store import identity, listing
 from taskwidgets.store.budget import checked_connections
 from taskwidgets.store.database import Database
-from taskwidgets.store.engines import engine_url
+from taskwidgets.store.engines import address_of
 from taskwidgets.store.jobs import PostgresJobStore
 from taskwidgets.store.translate import address
 from taskwidgets.transfers import download_plan, tables
@@ -70,8 +70,9 @@ class Workspace:
         max_connections: int | None = None,
     ) -> None:
         most = checked_connections(max_connections)
+        login = None
         if url is not None and not isinstance(url, str | URL):
-            url = engine_url(url)
+            url, login = address_of(url)
         if url is None:
             url = os.environ.get(URL_VARIABLE) or None
         if url is None:
@@ -79,7 +80,7 @@ class Workspace:
 
             self._database = Database(join().url, lambda: join(), most)
         else:
-            self._database = Database(url, max_connections=most)
+            self._database = Database(url, max_connections=most, login=login)
         try:
             self._database.prepare()
         except BaseException:
@@ -123,7 +124,7 @@ class Workspace:
 
     def is_on_database_of(self, other: Workspace) -> bool:
         """Whether both are on the same database, by the same URL."""
-        return self._database.url == other._database.url
+        return self._database.is_same(other._database)
 
     @property
     def fingerprint(self) -> str:
