@@ -22,6 +22,7 @@ from taskwidgets.errors import (
     OptionError,
     RightsMissing,
 )
+from taskwidgets.postgres.server_product import ServerFacts, examine
 from taskwidgets.store import pooler
 from taskwidgets.store.budget import DEFAULT_CONNECTIONS, POOL_OVERFLOW, POOLED, Budget
 from taskwidgets.store.driver import Prologue, StoreConnection
@@ -119,6 +120,7 @@ class Database:
     ) -> None:
         self.url, self._pooled = pooler.declared(parse_url(url))
         self._login = login
+        self._facts: ServerFacts | None = None  # not before the first connection
         self.budget = Budget(max_connections)
         self._revive = revive
         self._pid = os.getpid()
@@ -223,7 +225,16 @@ class Database:
         if self._login is not None:
             factory = given["connection_factory"]
             given = {**self._login(), **self._arguments, "connection_factory": factory}
-        return psycopg2.connect(*dsn, **given)
+        connection = psycopg2.connect(*dsn, **given)
+        if self._facts is None:
+            try:
+                connection.autocommit = True
+                self._facts = examine(connection, address(self.url))
+                connection.autocommit = False
+            except BaseException:
+                connection.close()
+                raise
+        return connection
 
     @property
     def connect_arguments(self) -> dict[str, Any]:
