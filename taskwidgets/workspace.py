@@ -37,7 +37,7 @@ from taskwidgets.store.access import other_role_text
 from taskwidgets.store.administrator import Administrator, find_administrator
 from taskwidgets.store.budget import checked_connections
 from taskwidgets.store.database import Database
-from taskwidgets.store.engines import engine_url
+from taskwidgets.store.engines import address_of
 from taskwidgets.store.jobs import PostgresJobStore
 from taskwidgets.store.schema import SCHEMA
 from taskwidgets.store.translate import address
@@ -83,8 +83,9 @@ class Workspace:
     ) -> None:
         """``restricted``: for jobs of others than the user; see ``store.administrator``."""
         most = checked_connections(max_connections)
+        login = None
         if url is not None and not isinstance(url, str | URL):
-            url = engine_url(url)
+            url, login = address_of(url)
         if url is None:
             url = os.environ.get(URL_VARIABLE) or None
         is_embedded = url is None
@@ -93,7 +94,7 @@ class Workspace:
 
             self._database = Database(join().url, lambda: join(), most)
         else:
-            self._database = Database(url, max_connections=most)
+            self._database = Database(url, max_connections=most, login=login)
         self._restricted = restricted
         administrator = None
         try:
@@ -148,7 +149,7 @@ class Workspace:
 
     def is_on_database_of(self, other: Workspace) -> bool:
         """Whether both are on the same database, by the same URL."""
-        return self._database.url == other._database.url
+        return self._database.is_same(other._database)
 
     @property
     def fingerprint(self) -> str:

@@ -83,13 +83,31 @@ class PrivateServer:
             self._made[programs, password] = self._make_data(password)
         command = ["cp", "-a", str(self._made[programs, password]), str(self.data)]
         subprocess.run(command, check=True)
-        with (self.data / "postgresql.conf").open("a") as file:
-            file.write(
-                f"listen_addresses = ''\nunix_socket_directories = '{self.socket}'\n"
-                "lc_messages = 'C'\ntimezone = 'UTC'\n"
-            )
-            file.writelines(f"{setting}\n" for setting in QUICK)
+        self.configure("lc_messages = 'C'", "timezone = 'UTC'", *QUICK)
         self.start()
+
+    def configure(self, *settings: str) -> None:
+        """Settings for its next start."""
+        with (self.data / "postgresql.conf").open("a") as file:
+            file.write(f"listen_addresses = ''\nunix_socket_directories = '{self.socket}'\n")
+            file.writelines(f"{setting}\n" for setting in settings)
+
+    def make_standby(self, *settings: str) -> PrivateServer:
+        """A server that follows this one by streaming replication, and can be read from."""
+        made = object.__new__(PrivateServer)
+        made.programs, made.account = self.programs, self.account
+        made.base = make_base(memory_folder())
+        made.socket, made.data = made.base / "socket", made.base / "data"
+        made._own(made.socket)
+        made.socket.chmod(0o755)
+        made._own(made.data)
+        made._run(
+            "pg_basebackup", "-D", str(made.data), "-R", "-X", "stream", "--checkpoint=fast",
+            "--no-sync", "-d", plain(self.url()).replace("/postgres?", "/?"),
+        )  # fmt: skip
+        made.configure(*settings)
+        made.start()
+        return made
 
     def _own(self, path: Path) -> None:
         path.mkdir(mode=0o700)
@@ -209,6 +227,20 @@ def private_server(programs: Path, account: Account) -> Iterator[PrivateServer]:
     server = PrivateServer(programs, account)
     yield server
     server.remove()
+
+
+@pytest.fixture
+def standby_of() -> Iterator[Callable[..., PrivateServer]]:
+    """A factory of read-only standbys: ``standby_of(server, "setting = value")``."""
+    made: list[PrivateServer] = []
+
+    def make(server: PrivateServer, *settings: str) -> PrivateServer:
+        made.append(server.make_standby(*settings))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.remove()
 
 
 @pytest.fixture(scope="session")

@@ -59,7 +59,7 @@ def as_on_a_cluster(monkeypatch):
 
     def load(segments, connection, segment):
         errand = Errand(
-            Access(""), "recorded", segments._run.claim, segments._plan, segments._staging,
+            Access("", ""), "recorded", segments._run.claim, segments._plan, segments._staging,
             segment, merges=len(seen) == 1,
         )  # fmt: skip
         with connection.begin(), statements(connection) as sent:

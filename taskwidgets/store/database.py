@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import psycopg2
 from psycopg2.extras import register_hstore
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
@@ -23,9 +24,11 @@ from taskwidgets.errors import (
     RightsMissing,
     ServerReadOnly,
 )
+from taskwidgets.postgres.server_product import ServerFacts, examine
 from taskwidgets.store import pooler
 from taskwidgets.store.budget import DEFAULT_CONNECTIONS, POOL_OVERFLOW, POOLED, Budget
 from taskwidgets.store.driver import Prologue, StoreConnection
+from taskwidgets.store.engines import Login, changed
 from taskwidgets.store.schema import SCHEMA
 from taskwidgets.store.translate import address, is_away, translated
 
@@ -121,15 +124,22 @@ def check_encoding(connection: Connection, url: URL) -> None:
 
 
 class Database:
-    """Connections to one database; ``revive`` is called before a connection is tried again."""
+    """Connections to one database; ``revive`` is called before a connection is tried again.
+
+    ``login``: gives arguments of libpq for each new connection, where these do not stay the same;
+    ``url`` is then for display.
+    """
 
     def __init__(
         self,
         url: str | URL,
         revive: Callable[[], object] | None = None,
         max_connections: int = DEFAULT_CONNECTIONS,
+        login: Login | None = None,
     ) -> None:
         self.url, self._pooled = pooler.declared(parse_url(url))
+        self._login = login
+        self._facts: ServerFacts | None = None  # not before the first connection
         self.budget = Budget(max_connections)
         self._max_connections = max_connections
         self._revive = revive
@@ -230,18 +240,51 @@ class Database:
         return {**CONNECT_ARGUMENTS, "application_name": application_name(self.session)}
 
     def _engine(self, **options: object) -> Engine:
-        return create_engine(
+        engine = create_engine(
             self.url,
             hide_parameters=True,  # a statement's values are the user's data: not into tracebacks
             connect_args={**self._arguments, "connection_factory": self._prologue.connect},
             **options,
         )
+        event.listen(engine, "do_connect", self._open)
+        return engine
+
+    def _open(self, _dialect: object, _record: object, dsn: list[str], given: Any) -> Any:
+        """Make a connection for an engine of ours."""
+        if self._login is not None:
+            factory = given["connection_factory"]
+            given = {**self._login(), **self._arguments, "connection_factory": factory}
+        connection = psycopg2.connect(*dsn, **given)
+        if self._facts is None:
+            try:
+                connection.autocommit = True
+                self._facts = examine(connection, address(self.url))
+                connection.autocommit = False
+            except BaseException:
+                connection.close()
+                raise
+        return connection
 
     @property
     def connect_arguments(self) -> dict[str, Any]:
-        """What psycopg2.connect() takes, the password included: for a process of our own."""
+        """What psycopg2.connect() takes, the password included: for one connection, made soon."""
+        if self._login is not None:
+            with translated(self.url):
+                return {**self._login(), **self._arguments}
         _, arguments = self._long.dialect.create_connect_args(self.url)
         return {**arguments, **self._arguments}
+
+    @property
+    def login_url(self) -> URL:
+        """The URL by which another process connects soon, its password included."""
+        if self._login is None:
+            return self.url
+        with translated(self.url):
+            return changed(self.url, self._login())
+
+    def is_same(self, other: Database) -> bool:
+        """Whether the other one is on the same database by the same URL and login."""
+        return self.url == other.url and self._login == other._login
 
     def __repr__(self) -> str:
         return f"<{address(self.url)}>"

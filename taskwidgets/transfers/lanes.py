@@ -153,7 +153,15 @@ class Lane:
         self._lanes = lanes
         self._session: Session | None = None
         self.name = f"taskwidgets job {lanes.job_id} lane {number}"
-        self.access = Access(lanes.database.url.render_as_string(hide_password=False))
+
+    @property
+    def access(self) -> Access:
+        """How a worker reaches the database just now."""
+        database = self._lanes.database
+        return Access(
+            database.url.render_as_string(),
+            database.login_url.render_as_string(hide_password=False),
+        )
 
     @contextmanager
     def here(self) -> Iterator[Connection]:

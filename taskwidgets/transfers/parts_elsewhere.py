@@ -22,15 +22,15 @@ class ClusterHands:
         database = lanes.database
         self._lanes = lanes
         self._run = run
-        self._entry = Entry(
-            database.url.set(password=None), database.connect_arguments, tuple(begin), run.claim
-        )
+        self._entry = Entry(database.url.set(password=None), {}, tuple(begin), run.claim)
 
     def tool(self) -> Lane:
         return self._lanes.lane()
 
     def make(self, tool: Lane, order: PartOrder) -> PartMade:
-        connect = {**self._entry.connect, "application_name": tool.name}
+        # Asked for each part: the login may have changed since the last one.
+        login = self._lanes.database.connect_arguments
+        connect = {**login, "application_name": tool.name}
         title = f"taskwidgets-job-{self._run.job_id}-{order.stem.rpartition('-')[0]}"
         try:
             made = tool.ask(title, make_part, order, replace(self._entry, connect=connect))

@@ -67,8 +67,6 @@ class PsqlReader:
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("PGSSL")
         }
-        if "password" in connect:  # as an argument, everybody on the machine could read it
-            environment["PGPASSWORD"] = str(connect["password"])
         self._rows, into = os.pipe()
         self._copy_into = f"\\g /dev/fd/{into}\n"
         self._process = subprocess.Popen(
@@ -104,7 +102,13 @@ class PsqlReader:
 
     @staticmethod
     def serves(connect: dict[str, Any]) -> bool:
-        """Whether the server is on this machine, behind a Unix socket, and psql is there."""
+        """Whether the server is on this machine, behind a Unix socket, and psql is there.
+
+        Not where it would have to be told a password: psql takes one only from its environment or
+        from a file, and there other programs of the same user may read it.
+        """
+        if connect.get("password"):
+            return False
         return socket_directory(connect) is not None and find_psql() is not None
 
     def read(self, copy: CopyOut) -> Pieces:

@@ -60,9 +60,13 @@ IS_CLAIMED = text(
 
 @dataclass(frozen=True)
 class Access:
-    """How to reach the database; the URL, with its password, is never shown."""
+    """How to reach the database: ``login`` is the URL with its password, and is never shown.
 
-    url: str = field(repr=False)
+    ``url`` has none, and stays the same where the password changes.
+    """
+
+    url: str
+    login: str = field(repr=False)
 
 
 @dataclass(frozen=True, repr=False)
@@ -245,16 +249,18 @@ class _Connections:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._databases: dict[str, Database] = {}
+        self._databases: dict[str, tuple[str, Database]] = {}  # by URL, with the login of each
         self._idle: dict[str, list[tuple[float, Connection]]] = {}
         self._sweeper: threading.Thread | None = None
 
     def database(self, access: Access) -> Database:
-        """The one of this URL."""
+        """The one of this URL, with this login."""
         with self._lock:
-            if access.url not in self._databases:
-                self._databases[access.url] = Database(access.url)
-            return self._databases[access.url]
+            login, database = self._databases.get(access.url, (None, None))
+            if database is None or login != access.login:  # what is open under an older one is good
+                database = Database(access.login)
+                self._databases[access.url] = access.login, database
+            return database
 
     @contextmanager
     def one(self, access: Access, *, keeps: bool) -> Iterator[Connection]:

@@ -465,7 +465,8 @@ def test_the_password_is_nowhere_to_be_seen(cluster, password_server, many_rows,
         workspace.close()
         look("DROP TABLE IF EXISTS t")
     errand, outcome = outcomes[0]
-    assert errand.access.url.count("hunter2xyz") == 1
+    assert errand.access.login.count("hunter2xyz") == 1
+    assert "hunter2xyz" not in errand.access.url
     assert pickle.loads(pickle.dumps(errand)) == errand
     shown = [repr(errand), str(errand), repr(errand.access), repr(outcome), errand.title]
     shown += [repr(job), repr(job.cluster), job.events().to_string()]

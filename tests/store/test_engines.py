@@ -13,7 +13,7 @@ from sqlalchemy.pool import NullPool
 from taskwidgets import Workspace
 from taskwidgets.errors import LoginRefused, OptionError, ServerUnreachable
 from taskwidgets.store.database import parse_url
-from taskwidgets.store.engines import engine_url
+from taskwidgets.store.engines import address_of
 
 PASSWORD = "hunter2xyz"
 
@@ -129,7 +129,9 @@ def test_a_url_that_suffices_stays_as_it_is(password_server, engine, url):
     """Where nothing is missing, the workspace is the one that connect(url) would give."""
     url = url.format(socket=password_server.socket)
     made = engine(url)
-    assert parse_url(engine_url(made)) == parse_url(url)
+    reached, login = address_of(made)
+    assert parse_url(reached) == parse_url(url)
+    assert login is None
 
 
 def test_the_function_goes_on_with_the_same_workspace(run_script, database_url):

@@ -450,19 +450,24 @@ def test_close_ends_a_reader_that_rests_or_waits(
 # ---------------------------------------------------------------------- connections
 
 
-def test_the_password_is_no_argument(
-    open_reader: OpenReader, password_server: PrivateServer
+@pytest.mark.parametrize("kind", [PipeReader, CopierReader])
+def test_the_password_is_in_no_list_of_processes(
+    kind: type[PipeReader] | type[CopierReader], password_server: PrivateServer
 ) -> None:
-    """A reader logs in with a password that no list of processes shows, nor an error."""
-    url = password_server.url(password="hunter2xyz")
-    reader = open_reader(url=url)
-    assert read(reader, "COPY (SELECT current_user) TO STDOUT") == (b"owner\n", 1)
-    if not isinstance(reader, PipeReader):
-        process = psutil.Process(reader._process.pid)
-        assert len(process.cmdline()) > 1
-        assert "hunter2xyz" not in " ".join(process.cmdline())
+    """A reader logs in with a password that is no argument, in no environment, in no error."""
+    database = Database(password_server.url(password="hunter2xyz"))
+    reader = kind(database.url, database.connect_arguments, [])
+    try:
+        assert read(reader, "COPY (SELECT current_user) TO STDOUT") == (b"owner\n", 1)
+        if isinstance(reader, CopierReader):
+            process = psutil.Process(reader._process.pid)
+            assert len(process.cmdline()) > 1
+            assert "hunter2xyz" not in " ".join([*process.cmdline(), *process.environ().values()])
+    finally:
+        reader.close()
+    wrong = Database(password_server.url(password="hunter3xyz"))
     with pytest.raises(DatabaseError) as caught:
-        open_reader(url=password_server.url(password="hunter3xyz"))
+        kind(wrong.url, wrong.connect_arguments, [])
     assert "hunter3xyz" not in str(caught.value)
 
 

@@ -221,21 +221,13 @@ def test_a_server_that_is_not_there_is_unreachable(tmp_path):
             kind(url, connect, [])
 
 
-def test_psql_is_for_sockets_and_gets_no_password_as_an_argument(
-    database_url, monkeypatch, tmp_path
-):
-    """Only where nothing is encrypted; and what everybody may read of a process has no secret."""
+def test_psql_is_for_sockets_without_a_password(database_url, monkeypatch):
+    """Only where nothing is encrypted, and where there is no secret that others could read."""
     database = Database(database_url)
-    connect = {**database.connect_arguments, "password": "very secret"}
-    reader = PsqlReader(database.url, connect, [])
-    try:
-        arguments = Path(f"/proc/{reader._process.pid}/cmdline").read_bytes()
-        assert b"secret" not in arguments
-        assert copy(reader, "SELECT 1 AS a") == (b"a\n1\n", 1)
-    finally:
-        reader.close()
-        database.dispose()
+    connect = database.connect_arguments
+    database.dispose()
     assert PsqlReader.serves(connect)
+    assert not PsqlReader.serves({**connect, "password": "very secret"})
     for host in ("localhost", "127.0.0.1", ""):
         assert not PsqlReader.serves({**connect, "host": host})
     monkeypatch.setattr(psql, "find_psql", lambda: None)

@@ -1,0 +1,1 @@
+"""Connections to a Postgres server, and what is known about servers."""
