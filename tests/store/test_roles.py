@@ -101,6 +101,15 @@ def test_a_role_changes_nothing_of_anothers_jobs(victim, attacker, many_rows, lo
     assert job.wait(60).rows_loaded == 3000
 
 
+def test_every_table_has_row_security(look):
+    """A table that is added gets policies, too."""
+    found = look(
+        "SELECT relname FROM pg_class WHERE relnamespace = 'taskwidgets'::regnamespace"
+        " AND relkind = 'r' AND NOT relrowsecurity"
+    )
+    assert found == []
+
+
 def test_nobody_makes_jobs_in_the_name_of_another_role(victim, attacker):
     """The column owner_role takes the roles of the caller only, at INSERT and at UPDATE."""
     insert = (
@@ -292,6 +301,20 @@ def test_a_member_of_the_role_takes_its_job_over(victim, role, many_rows, look):
     with pytest.raises(JobOfOtherRole, match=str(path)):
         workspace.resume(job.id)
     assert workspace.resume(job.id, take_over=True).wait(60).rows_loaded == 3000
+
+
+def test_a_job_without_a_role_is_somebodys_after_it_is_taken_up(victim, role, many_rows, look):
+    """One that an earlier release recorded: all see it, and whoever wants it says so."""
+    own = victim.workspace()
+    job = paused_upload(own, many_rows(3000))
+    own.close()
+    look("UPDATE taskwidgets.jobs SET owner_role = NULL")
+    assert len(role("other")("SELECT * FROM taskwidgets.jobs")) == 1
+    workspace = victim.workspace()
+    with pytest.raises(JobOfOtherRole, match="recorded by an earlier release"):
+        workspace.resume(job.id)
+    assert workspace.resume(job.id, take_over=True).wait(60).rows_loaded == 3000
+    assert look.one("SELECT owner_role FROM taskwidgets.jobs") == victim.name
 
 
 # ---------------------------------------------------------------------- code of others
