@@ -25,6 +25,7 @@ from taskwidgets.runtime.progress import Progress
 from taskwidgets.runtime.run import Run
 from taskwidgets.store import run_states
 from taskwidgets.store.budget import Lease
+from taskwidgets.store.copy_stdin import quiet_driver, read_by_session
 from taskwidgets.store.driver import READ_WRITE, USERS_PATH, ClosingConnection
 from taskwidgets.store.jobs import PostgresJobStore
 from taskwidgets.store.run_states import RunState
@@ -76,8 +77,8 @@ class RunCursor(psycopg2.extensions.cursor):
 
     def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> Any:
         """As psycopg2 has it."""
-        with self._watched():
-            return super().copy_expert(sql, file, size)
+        with self._watched(), quiet_driver():
+            return super().copy_expert(sql, read_by_session(sql, file), size)
 
     def callproc(self, procname: Any, parameters: Any = None) -> Any:
         """As psycopg2 has it."""

@@ -30,6 +30,8 @@ from psycopg2 import sql
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE, TRANSACTION_STATUS_INERROR
 from sqlalchemy import Connection
 
+from taskwidgets.store.copy_stdin import quiet_driver, read_by_session
+
 __all__ = [
     "PINNED_PATH",
     "READ_WRITE",
@@ -214,7 +216,9 @@ class StoreCursor(psycopg2.extensions.cursor):
 
     def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> Any:
         """As psycopg2 has it."""
-        return super().copy_expert(self._prefixed(sql), file, size)
+        statement = self._prefixed(sql)
+        with quiet_driver():
+            return super().copy_expert(statement, read_by_session(statement, file), size)
 
     def _prefixed(self, query: Any) -> str:
         connection: Any = self.connection

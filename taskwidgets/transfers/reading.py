@@ -223,7 +223,9 @@ def _notes(detection: Detection) -> list[str]:
             f"another table in lines {table.first_line} to {table.last_line} was left out: "
             + ", ".join(table.columns)
         )
-    return notes + _renaming(detection.renamed)
+    notes += _renaming(detection.renamed)
+    # They are kept in the database, which can hold no NUL.
+    return [note.replace("\0", "\N{SYMBOL FOR NULL}") for note in notes]
 
 
 def _renaming(pairs: tuple[tuple[str, str], ...]) -> list[str]:
