@@ -17,6 +17,7 @@ from sqlalchemy import (
     true,
 )
 
+from taskwidgets.embedded.roles import RESTRICTED_ROLE
 from taskwidgets.runtime.faults import UNDOING
 from taskwidgets.runtime.progress import Progress
 from taskwidgets.runtime.receipt import Receipt
@@ -68,9 +69,16 @@ LOCKED: ColumnElement[bool] = literal_column(
 ALIVE: ColumnElement[bool] = case((jobs.c.owner["lease"].astext.is_not(None), HEARD), else_=LOCKED)
 
 
-# Whether the role of this session made the job.
+# Whether the role of this session made the job. The service over HTTP, on the embedded server, also
+# goes on with jobs of the superuser who runs it: its role has fewer rights, so no job gains any.
 OF_THIS_ROLE: ColumnElement[bool] = literal_column(
-    "coalesce(jobs.owner_role = CURRENT_USER, false)"
+    f"""
+    coalesce(
+        jobs.owner_role = CURRENT_USER
+        OR (CURRENT_USER = '{RESTRICTED_ROLE}'
+            AND (SELECT rolsuper FROM pg_roles WHERE rolname = jobs.owner_role)),
+        false)
+    """
 )
 
 

@@ -12,6 +12,7 @@ from fix_jupyter import SLOW, JupyterServer
 from fix_servers import plain, wait_until
 
 from taskwidgets.embedded.roles import RESTRICTED_ROLE
+from taskwidgets.errors import JobOfOtherRole
 
 # Each in another way to what only a superuser may do. Several are refused only when they run.
 ESCAPES = {
@@ -192,13 +193,15 @@ def test_a_job_of_the_notebook_goes_on_over_http(
 
 
 def test_a_job_over_http_goes_on_in_the_notebook(server: JupyterServer, elsewhere, rows_file, seen):
-    """The superuser takes up what the role has begun."""
+    """The superuser takes up what the role has begun, where that is asked for by name."""
     source = rows_file("taken_up.csv", 3000)
     job_id = server.upload(source, "taken_up", workers=1, max_rate=SLOW)["id"]
     server.wait_for_rows(job_id)
     server.ok(server.post("upload/pause", {"job_id": job_id}))
     server.wait_for(job_id, "paused")
-    elsewhere.resume(job_id, max_rate=1e9).wait()
+    with pytest.raises(JobOfOtherRole, match="take_over=True"):
+        elsewhere.resume(job_id)
+    elsewhere.resume(job_id, max_rate=1e9, take_over=True).wait()
     assert seen.one("SELECT count(*) FROM taken_up") == 3000
 
 

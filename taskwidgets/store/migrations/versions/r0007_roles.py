@@ -163,13 +163,14 @@ def _policies() -> list[str]:
     read["rejects"] = f"{OF_OWN_JOB} OR taskwidgets.may_read_target(job_id, CURRENT_USER)"
     # Who appends to a table must know what others have put into it.
     read["loaded_contents"] = (
-        f"{OF_SEEN_JOB} OR coalesce(has_table_privilege(table_oid::oid, 'SELECT'), false)"
+        f"{OF_SEEN_JOB}"
+        " OR coalesce(has_any_column_privilege(table_oid::oid, 'SELECT, INSERT'), false)"
     )
     make = dict.fromkeys(CHILDREN, OF_OWN_JOB)
     # An operator's request, and the event that tells of it.
     make["requests"] = make["events"] = f"{OF_OWN_JOB} OR {OPERATES}"
     make["loaded_contents"] = (
-        f"{OF_OWN_JOB} AND coalesce(has_table_privilege(table_oid::oid, 'INSERT'), false)"
+        f"{OF_OWN_JOB} AND coalesce(has_any_column_privilege(table_oid::oid, 'INSERT'), false)"
     )
     for name in CHILDREN:
         made += [
