@@ -52,12 +52,14 @@ __all__ = ["Workspace"]
 KINDS: dict[str, Kind] = {**TRANSFER_KINDS, **FUNCTION_KINDS}
 SOURCE_COLUMN = "_source"
 URL_VARIABLE = "TASKWIDGETS_DATABASE_URL"
+METADATA_VARIABLE = "TASKWIDGETS_METADATA_URL"  # heeded where the database's URL is a variable, too
+EMBEDDED = "embedded"  # in the place of a URL: the Postgres that comes with the package
 MOST_WORKERS = 4  # by default; more than the machine has cores gain nothing
 EXIT_PATIENCE = 3.0  # seconds; Jupyter kills a kernel 5 s after it asked it to go
 
 
 class Workspace:
-    """One database, and this process's jobs in it.
+    """One database, and this process's jobs in it; see ``taskwidgets.connect`` for the arguments.
 
     ``taskwidgets.connect()`` makes one and remembers it as the current one; the functions of the
     package use that unless they are given ``workspace=``.
@@ -67,26 +69,31 @@ class Workspace:
         self,
         url: str | URL | Engine | Connection | None = None,
         *,
+        metadata: str | URL | Engine | Connection | None = None,
         max_connections: int | None = None,
     ) -> None:
         most = checked_connections(max_connections)
-        login = None
-        if url is not None and not isinstance(url, str | URL):
-            url, login = address_of(url)
         if url is None:
             url = os.environ.get(URL_VARIABLE) or None
-        if url is None:
-            from taskwidgets.embedded import join
-
-            self._database = Database(join().url, lambda: join(), most)
+            metadata = metadata or os.environ.get(METADATA_VARIABLE) or None
+        if metadata is not None:
+            self._database = _database(None if metadata == EMBEDDED else metadata, most)
+            self._source = _database(url, most, read_for=self._database)
+            if self._source.is_same(self._database):
+                self._source = self._database
         else:
-            self._database = Database(url, max_connections=most, login=login)
+            self._database = self._source = _database(url, most)
         try:
             self._database.prepare()
+            if self._has_metadata_elsewhere:
+                self._source.prepare_source()
+                self._store = PostgresJobStore(self._database, self._source)
+            else:
+                self._store = PostgresJobStore(self._database)
         except BaseException:
             self._database.dispose()
+            self._source.dispose()
             raise
-        self._store = PostgresJobStore(self._database)
         self._jobs: dict[int, Job] = {}
         self._is_closed = False
         self._lock = threading.Lock()
@@ -95,18 +102,25 @@ class Workspace:
 
     @property
     def url(self) -> str:
-        """The database's URL, its password masked."""
-        return self._database.url.render_as_string(hide_password=True)
+        """The URL of the database that is read and written, its password masked."""
+        return self._source.url.render_as_string(hide_password=True)
 
     @property
     def engine(self) -> Engine:
-        """A SQLAlchemy engine on this database: ``pandas.read_sql(query, workspace.engine)``."""
-        return self._database.engine
+        """A SQLAlchemy engine on this database: ``pandas.read_sql(query, workspace.engine)``.
+
+        With ``metadata=``, it is on the database that exports read.
+        """
+        return self._source.engine
 
     @property
     def database(self) -> Database:
-        """The connections, for the package's own statements."""
-        return self._database
+        """The connections to what users read, for the package's own statements."""
+        return self._source
+
+    @property
+    def _has_metadata_elsewhere(self) -> bool:
+        return self._source is not self._database
 
     @property
     def is_closed(self) -> bool:
@@ -123,13 +137,14 @@ class Workspace:
         self._database.budget.resize(checked_connections(max_connections))
 
     def is_on_database_of(self, other: Workspace) -> bool:
-        """Whether both are on the same database, by the same URL."""
-        return self._database.is_same(other._database)
+        """Whether both are on the same database, by the same URL, and keep jobs in the same one."""
+        return self._source.is_same(other._source) and self._database.is_same(other._database)
 
     @property
     def fingerprint(self) -> str:
         """Equal for workspaces on the same database, in whatever process; asks the database."""
-        return identity.fingerprint(self._database)
+        jobs = identity.fingerprint(self._database)
+        return f"{jobs} {self._source.location}" if self._has_metadata_elsewhere else jobs
 
     @property
     def running(self) -> int:
@@ -137,7 +152,8 @@ class Workspace:
         return sum(job.runs_here for job in list(self._jobs.values()))
 
     def __repr__(self) -> str:
-        return f"<Workspace: {address(self._database.url)}>"
+        jobs = f", jobs in {address(self._database.url)}" if self._has_metadata_elsewhere else ""
+        return f"<Workspace: {address(self._source.url)}{jobs}>"
 
     # ------------------------------------------------------------------ verbs
 
@@ -167,6 +183,13 @@ class Workspace:
         **reading: object,
     ) -> Job:
         """See ``taskwidgets.upload``."""
+        if self._has_metadata_elsewhere:
+            raise OptionError(
+                "an upload commits each batch of rows together with its checkpoint, so that none "
+                "is loaded twice; that takes one database, and this workspace keeps its jobs in "
+                f"another one ({self!r}). To load into a database, connect to it alone: "
+                "tw.connect(url), without metadata="
+            )
         means = _means(workers, client)
         given = as_given(source, sheet=sheet, storage_options=storage_options)
         options = UploadOptions(
@@ -249,13 +272,14 @@ class Workspace:
             quote_all=quote_all,
             escape_formulas=escape_formulas,
             path_hash=self._hash_of(given.secret_identity),
+            database=self._store.source_location,
         )
 
         def make() -> JobRecord:
             folder = None
             if options.is_folder:
                 folder = given.checked(replace=options.if_exists == "replace")
-            with self._database.begin() as connection:
+            with self._source.begin() as connection:
                 spec = download_plan.make_plan(connection, options, folder)
             return self._store.create(spec, lambda _connection, _job_id: None)
 
@@ -352,6 +376,7 @@ class Workspace:
         atexit.unregister(self._at_exit)
         self._store.close()
         self._database.dispose()
+        self._source.dispose()
 
     # ------------------------------------------------------------------ inside
 
@@ -545,6 +570,7 @@ class Workspace:
             if job.state is State.PAUSED and not hasattr(sys, "ps1"):
                 print(f"{job!r}; tw.resume({job.id}) goes on", file=sys.stderr)  # noqa: T201
         self._database.dispose()
+        self._source.dispose()
 
 
 class _Listed:
@@ -571,6 +597,29 @@ class _Listed:
 
     def open(self, job_id: int) -> Job:
         return self._workspace.job(job_id)
+
+
+def _database(
+    url: str | URL | Engine | Connection | None, most: int, read_for: Database | None = None
+) -> Database:
+    """The database at a URL, or the embedded one.
+
+    ``read_for``: nothing is written to it, and the jobs that read from it are kept in that one;
+    both share what connections there may be.
+    """
+    revive: Callable[[], object] | None = None
+    login = None
+    if url is None:
+        from taskwidgets.embedded import join
+
+        url, revive = join().url, lambda: join()
+    elif not isinstance(url, str | URL):
+        url, login = address_of(url)
+    if read_for is None:
+        return Database(url, revive, most, login)
+    made = Database(url, read_for.revive if revive is None else revive, most, login, is_source=True)
+    made.budget = read_for.budget
+    return made
 
 
 def _settle(job: Job) -> None:
