@@ -25,7 +25,8 @@ SSL_REQUEST, CANCEL_REQUEST = 80877103, 80877102
 class TlsProxy:
     """Decrypts what comes to ``port`` on localhost, and passes it on to a server's Unix socket.
 
-    ``certificates``: a file of those that are to be trusted. Its own is for ``localhost``.
+    ``certificates``: a file of those that are to be trusted. Its own is for ``localhost``
+    and ``db.internal``.
     """
 
     def __init__(self, upstream: Path, folder: Path) -> None:
@@ -33,7 +34,7 @@ class TlsProxy:
         self.certificates = folder / "ca.pem"
         authority.cert_pem.write_to_path(self.certificates)
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("localhost").configure_cert(self._context)
+        authority.issue_cert("localhost", "db.internal").configure_cert(self._context)
         self._upstream = str(upstream / SOCKET)
         self._loop = asyncio.new_event_loop()
         self._server = self._loop.run_until_complete(

@@ -92,13 +92,17 @@ def test_a_service_that_does_not_exist(tmp_path, monkeypatch):
         Workspace("postgresql:///?service=stop")
 
 
-@pytest.mark.parametrize("way", ["url", "engine", "variable"])
+@pytest.mark.parametrize("way", ["url", "engine", "variable", "tunnel"])
 def test_a_certificate_that_is_verified(server, tls_proxy, csv_file, tmp_path, monkeypatch, way):
     """sslmode=verify-full with an authority of one's own holds for all connections."""
     proxy = tls_proxy(server.socket)
     tls = {"sslmode": "verify-full", "sslrootcert": str(proxy.certificates)}
     if way == "url":
         workspace = Workspace(proxy.url(PASSWORD, **tls))
+    elif way == "tunnel":  # the name is the server's, the address that of the tunnel's end
+        tunnel = {"hostaddr": "127.0.0.1", **tls}
+        workspace = Workspace(proxy.url(PASSWORD, host="db.internal", **tunnel))
+        assert workspace._database.location == f"db.internal:{proxy.port}/postgres"
     elif way == "engine":
         url = proxy.url(PASSWORD).replace("postgresql:", "postgresql+psycopg2:")
         workspace = Workspace(sqlalchemy.create_engine(url, connect_args=tls))
