@@ -24,7 +24,10 @@ _current_lock = threading.Lock()
 
 
 def connect(
-    url: str | URL | Engine | Connection | None = None, *, max_connections: int | None = None
+    url: str | URL | Engine | Connection | None = None,
+    *,
+    metadata: str | URL | Engine | Connection | None = None,
+    max_connections: int | None = None,
 ) -> Workspace:
     """Connect to a Postgres database and make it the current workspace.
 
@@ -35,7 +38,15 @@ def connect(
 
     A SQLAlchemy engine or connection stands for its URL, password included, whatever its driver:
     a notebook that queries a database by JupySQL goes on with the same one. Connections of its own
-    are made there, and the engine is left alone.
+    are made there, and the engine is left alone. An engine whose login changes (``creator=``, the
+    event ``do_connect``, a function as asyncpg's password) is asked again for each new connection.
+
+    ``metadata``: another database, in which the jobs are kept, for a database that cannot be
+    written to: a read-only standby, or one where the role may only read. It is a URL or an engine,
+    or ``"embedded"`` for the Postgres that comes with the package; with ``url`` left out, it is
+    ``$TASKWIDGETS_METADATA_URL``. Then ``url`` is the source of downloads, and nothing is written
+    there; uploads raise OptionError, as rows and checkpoints commit together. Functions of
+    ``taskwidgets.job`` have their state and ``run.transaction()`` in the metadata's database.
 
     ``max_connections``: how many connections this process may have to it at the same time, by
     default 24; two of them keep and hear, six serve short statements, and the others are shared
@@ -46,7 +57,7 @@ def connect(
     """
     global _current
     with _current_lock:
-        made = Workspace(url, max_connections=max_connections)
+        made = Workspace(url, metadata=metadata, max_connections=max_connections)
         if _current is not None and not _current.is_closed and _current.is_on_database_of(made):
             made.close()
             if max_connections is not None:

@@ -34,7 +34,7 @@ from taskwidgets.runtime.threads import in_running_loop
 from taskwidgets.runtime.words import percentage
 from taskwidgets.store import identity, listing
 from taskwidgets.store.access import other_role_text
-from taskwidgets.store.administrator import Administrator, find_administrator
+from taskwidgets.store.administrator import find_administrator
 from taskwidgets.store.budget import checked_connections
 from taskwidgets.store.database import Database
 from taskwidgets.store.engines import address_of
@@ -62,13 +62,15 @@ __all__ = ["Workspace"]
 KINDS: dict[str, Kind] = {**TRANSFER_KINDS, **FUNCTION_KINDS}
 SOURCE_COLUMN = "_source"
 URL_VARIABLE = "TASKWIDGETS_DATABASE_URL"
+METADATA_VARIABLE = "TASKWIDGETS_METADATA_URL"  # heeded where the database's URL is a variable, too
+EMBEDDED = "embedded"  # in the place of a URL: the Postgres that comes with the package
 MOST_WORKERS = 4  # by default; more than the machine has cores gain nothing
 LOCK_PATIENCE = 30.0  # seconds that a service waits for a lock while it plans a job
 EXIT_PATIENCE = 3.0  # seconds; Jupyter kills a kernel 5 s after it asked it to go
 
 
 class Workspace:
-    """One database, and this process's jobs in it.
+    """One database, and this process's jobs in it; see ``taskwidgets.connect`` for the arguments.
 
     ``taskwidgets.connect()`` makes one and remembers it as the current one; the functions of the
     package use that unless they are given ``workspace=``.
@@ -78,40 +80,39 @@ class Workspace:
         self,
         url: str | URL | Engine | Connection | None = None,
         *,
+        metadata: str | URL | Engine | Connection | None = None,
         max_connections: int | None = None,
         restricted: bool = False,
     ) -> None:
         """``restricted``: for jobs of others than the user; see ``store.administrator``."""
         most = checked_connections(max_connections)
-        login = None
-        if url is not None and not isinstance(url, str | URL):
-            url, login = address_of(url)
         if url is None:
             url = os.environ.get(URL_VARIABLE) or None
-        is_embedded = url is None
-        if url is None:
-            from taskwidgets.embedded import join
-
-            self._database = Database(join().url, lambda: join(), most)
+            metadata = metadata or os.environ.get(METADATA_VARIABLE) or None
+        if metadata is not None:
+            self._database = _database(None if metadata == EMBEDDED else metadata, most)
+            self._source = _database(url, most, read_for=self._database)
+            if self._source.is_same(self._database):
+                self._source = self._database
         else:
-            self._database = Database(url, max_connections=most, login=login)
+            self._database = self._source = _database(url, most)
         self._restricted = restricted
-        administrator = None
+        has_other = self._source is not self._database
+        is_embedded = metadata == EMBEDDED or (metadata is None and url is None)
         try:
-            if restricted:
-                administrator = find_administrator(self._database, is_embedded=is_embedded)
-            if administrator is None:
-                self._database.prepare()
-            else:
-                administrator.prepare()
+            self._database = self._prepared(self._database, is_embedded=is_embedded)
+            self._source = (
+                self._prepared(self._source, is_embedded=url is None, is_source=True)
+                if has_other
+                else self._database
+            )
         except BaseException:
-            self._dispose(administrator)
+            self._dispose()
             raise
-        if administrator is not None:
-            self._database = administrator.restricted
-        if restricted:
-            self._database.lock_patience = LOCK_PATIENCE
-        self._store = PostgresJobStore(self._database)
+        if self._has_metadata_elsewhere:
+            self._store = PostgresJobStore(self._database, self._source)
+        else:
+            self._store = PostgresJobStore(self._database)
         self._jobs: dict[int, Job] = {}
         self._is_closed = False
         self._lock = threading.Lock()
@@ -120,18 +121,25 @@ class Workspace:
 
     @property
     def url(self) -> str:
-        """The database's URL, its password masked."""
-        return self._database.url.render_as_string(hide_password=True)
+        """The URL of the database that is read and written, its password masked."""
+        return self._source.url.render_as_string(hide_password=True)
 
     @property
     def engine(self) -> Engine:
-        """A SQLAlchemy engine on this database: ``pandas.read_sql(query, workspace.engine)``."""
-        return self._database.engine
+        """A SQLAlchemy engine on this database: ``pandas.read_sql(query, workspace.engine)``.
+
+        With ``metadata=``, it is on the database that exports read.
+        """
+        return self._source.engine
 
     @property
     def database(self) -> Database:
-        """The connections, for the package's own statements."""
-        return self._database
+        """The connections to what users read, for the package's own statements."""
+        return self._source
+
+    @property
+    def _has_metadata_elsewhere(self) -> bool:
+        return self._source is not self._database
 
     @property
     def is_closed(self) -> bool:
@@ -148,13 +156,14 @@ class Workspace:
         self._database.budget.resize(checked_connections(max_connections))
 
     def is_on_database_of(self, other: Workspace) -> bool:
-        """Whether both are on the same database, by the same URL."""
-        return self._database.is_same(other._database)
+        """Whether both are on the same database, by the same URL, and keep jobs in the same one."""
+        return self._source.is_same(other._source) and self._database.is_same(other._database)
 
     @property
     def fingerprint(self) -> str:
         """Equal for workspaces on the same database, in whatever process; asks the database."""
-        return identity.fingerprint(self._database)
+        jobs = identity.fingerprint(self._database)
+        return f"{jobs} {self._source.location}" if self._has_metadata_elsewhere else jobs
 
     @property
     def running(self) -> int:
@@ -162,7 +171,8 @@ class Workspace:
         return sum(job.runs_here for job in list(self._jobs.values()))
 
     def __repr__(self) -> str:
-        return f"<Workspace: {address(self._database.url)}>"
+        jobs = f", jobs in {address(self._database.url)}" if self._has_metadata_elsewhere else ""
+        return f"<Workspace: {address(self._source.url)}{jobs}>"
 
     # ------------------------------------------------------------------ verbs
 
@@ -192,6 +202,13 @@ class Workspace:
         **reading: object,
     ) -> Job:
         """See ``taskwidgets.upload``."""
+        if self._has_metadata_elsewhere:
+            raise OptionError(
+                "an upload commits each batch of rows together with its checkpoint, so that none "
+                "is loaded twice; that takes one database, and this workspace keeps its jobs in "
+                f"another one ({self!r}). To load into a database, connect to it alone: "
+                "tw.connect(url), without metadata="
+            )
         means = _means(workers, client)
         given = as_given(source, sheet=sheet, storage_options=storage_options)
         options = UploadOptions(
@@ -222,7 +239,7 @@ class Workspace:
                 administrator.open_schema(target.schema)
                 if if_exists == "replace" and target.schema != SCHEMA:
                     administrator.hand_over_table(target.schema, target.table)
-            with self._plan() as connection:
+            with self._plan(self._database) as connection:
                 if given.origin is not None:
                     prepared = prepared_spec(connection, options, target, given, again=again)
                     return self._store.create(prepared, lambda _connection, _job_id: None)
@@ -279,13 +296,14 @@ class Workspace:
             quote_all=quote_all,
             escape_formulas=escape_formulas,
             path_hash=self._hash_of(given.secret_identity),
+            database=self._store.source_location,
         )
 
         def make() -> JobRecord:
             folder = None
             if options.is_folder:
                 folder = given.checked(replace=options.if_exists == "replace")
-            with self._plan() as connection:
+            with self._plan(self._source) as connection:
                 spec = download_plan.make_plan(connection, options, folder)
             return self._store.create(spec, lambda _connection, _job_id: None)
 
@@ -384,24 +402,46 @@ class Workspace:
                 job._work.rest()
         atexit.unregister(self._at_exit)
         self._store.close()
-        self._dispose(self._database.administrator)
+        self._dispose()
 
     # ------------------------------------------------------------------ inside
 
-    def _dispose(self, administrator: Administrator | None) -> None:
-        """Close the idle connections, also those of the other role."""
-        self._database.dispose()
-        if administrator is not None:
-            administrator.dispose()
+    def _prepared(
+        self, database: Database, *, is_embedded: bool, is_source: bool = False
+    ) -> Database:
+        """The database as it is to be used, checked and brought up to this release.
 
-    def _plan(self) -> AbstractContextManager[Connection]:
+        Where jobs are of others than the user, the sessions of an embedded server are those of
+        another role. ``is_source``: nothing is made there.
+        """
+        administrator = None
+        if self._restricted:
+            administrator = find_administrator(database, is_embedded=is_embedded)
+        chosen = database if administrator is None else administrator
+        try:
+            if is_source:
+                chosen.prepare_source()
+            else:
+                chosen.prepare()
+        except BaseException:
+            chosen.dispose()
+            raise
+        used = database if administrator is None else administrator.restricted
+        if self._restricted:
+            used.lock_patience = LOCK_PATIENCE
+        return used
+
+    def _dispose(self) -> None:
+        """Close the idle connections, also those of another role."""
+        for database in {self._database, self._source}:
+            (database.administrator or database).dispose()
+
+    def _plan(self, database: Database) -> AbstractContextManager[Connection]:
         """A transaction in which a job is planned: it may wait for a table that others lock.
 
         A service that many ask must not have its short statements wait behind that.
         """
-        if self._restricted:
-            return self._database.begin_apart()
-        return self._database.begin()
+        return database.begin_apart() if self._restricted else database.begin()
 
     def _known(self, record: JobRecord) -> Job | None:
         """This process's handle of the job; one of a schema that was dropped is another job's."""
@@ -600,7 +640,7 @@ class Workspace:
         for job in self._pause_all():
             if job.state is State.PAUSED and not hasattr(sys, "ps1"):
                 print(f"{job!r}; tw.resume({job.id}) goes on", file=sys.stderr)  # noqa: T201
-        self._dispose(self._database.administrator)
+        self._dispose()
 
 
 class _Listed:
@@ -627,6 +667,29 @@ class _Listed:
 
     def open(self, job_id: int) -> Job:
         return self._workspace.job(job_id)
+
+
+def _database(
+    url: str | URL | Engine | Connection | None, most: int, read_for: Database | None = None
+) -> Database:
+    """The database at a URL, or the embedded one.
+
+    ``read_for``: nothing is written to it, and the jobs that read from it are kept in that one;
+    both share what connections there may be.
+    """
+    revive: Callable[[], object] | None = None
+    login = None
+    if url is None:
+        from taskwidgets.embedded import join
+
+        url, revive = join().url, lambda: join()
+    elif not isinstance(url, str | URL):
+        url, login = address_of(url)
+    if read_for is None:
+        return Database(url, revive, most, login)
+    made = Database(url, read_for.revive if revive is None else revive, most, login, is_source=True)
+    made.budget = read_for.budget
+    return made
 
 
 def _settle(job: Job) -> None:

@@ -21,6 +21,7 @@ pytest_plugins = [
     "fix_folders",
     "fix_poolers",
     "fix_proxy",
+    "fix_tls",
     "fix_spools",
     "fix_jupyter",
     "fix_clusters",

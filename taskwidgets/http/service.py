@@ -49,7 +49,7 @@ class Service:
     """One for each server. Its public methods block, but for ``answer`` and ``close``."""
 
     def __init__(self, database_url: str | None = None) -> None:
-        self._url = database_url or os.environ.get(URL_VARIABLE) or None
+        self._url = database_url or None  # None: as the variables say, or the embedded one
         self._workspace: Workspace | None = None
         self._connecting = threading.Lock()
         self._is_away = False
@@ -111,7 +111,7 @@ class Service:
         with self._connecting:
             if self._workspace is None:
                 self._workspace = Workspace(self._url, restricted=True)
-            elif self._is_away and self._url is None:
+            elif self._is_away and self._url is None and not os.environ.get(URL_VARIABLE):
                 from taskwidgets.embedded import join
 
                 join()  # nobody else may be there who would bring it up again

@@ -56,9 +56,14 @@ UNDEFINED_OBJECT = "42704"
 
 @dataclass(frozen=True)
 class ServerFacts:
-    """What was found out about a server; ``is_standby``: it is in recovery, and read-only."""
+    """What was found out about a server and a database.
+
+    ``is_standby``: it is in recovery, and read-only. ``location``: host, port and database, as
+    libpq has them from URL, service file and environment; the same for each connection of a login.
+    """
 
     is_standby: bool
+    location: str
 
 
 def examine(connection: psycopg2.extensions.connection, where: str) -> ServerFacts:
@@ -83,7 +88,18 @@ def examine(connection: psycopg2.extensions.connection, where: str) -> ServerFac
         ((is_standby, host, port, own_port),) = cursor.fetchall()
         if _may_be_proxied(connection, host, port, own_port):
             _check_pgpool(cursor, connection, where)
-    return ServerFacts(bool(is_standby))
+    return ServerFacts(bool(is_standby), _location(connection))
+
+
+def _location(connection: psycopg2.extensions.connection) -> str:
+    """Where a connection leads; of several hosts all, as each connection may get another of them.
+
+    The user is left out: a secret store may give a new one each time.
+    """
+    given = connection.info.dsn_parameters
+    host = given.get("host") or given.get("hostaddr") or connection.info.host
+    host = host if host.startswith("/") else host.lower()
+    return f"{host}:{given.get('port') or connection.info.port}/{connection.info.dbname}"
 
 
 def _check_version(cursor: Any, where: str) -> None:

@@ -71,6 +71,17 @@ class Administrator:
         self._database.prepare()
         self._make_role()
         self._grant([SCHEMA, "public"])
+        self._check_login()
+        self.restricted.prepare()
+
+    def prepare_source(self) -> None:
+        """The same, where data are only read."""
+        self._database.prepare_source()
+        self._make_role()
+        self._check_login()
+        self.restricted.prepare_source()
+
+    def _check_login(self) -> None:
         try:
             with self.restricted.begin() as connection:
                 user, is_superuser = connection.execute(SESSION).one()
@@ -87,7 +98,6 @@ class Administrator:
                 f"a superuser, and this session is that of {user}; look at pg_hba.conf and "
                 "pg_ident.conf in the data directory"
             )
-        self.restricted.prepare()
 
     def begin(self) -> AbstractContextManager[Connection]:
         """A short transaction of the superuser; see ``Database.begin``."""

@@ -30,7 +30,7 @@ from taskwidgets.store.budget import DEFAULT_CONNECTIONS, POOL_OVERFLOW, POOLED,
 from taskwidgets.store.driver import Prologue, StoreConnection
 from taskwidgets.store.engines import Login, changed
 from taskwidgets.store.schema import SCHEMA
-from taskwidgets.store.translate import address, is_away, translated
+from taskwidgets.store.translate import address, driver_error, is_away, translated
 
 if TYPE_CHECKING:
     from taskwidgets.store.administrator import Administrator
@@ -50,6 +50,12 @@ CONNECT_ARGUMENTS = {
     "keepalives_interval": 10,  # seconds
     "keepalives_count": 3,
 }
+# What a standby gives for a statement, or a session, that is in the way of its recovery.
+CONFLICT_STATES = frozenset({"40001", "40P01"})
+ELSEWHERE = (
+    "To export only, keep the jobs in another database: tw.connect(url, metadata=other_url), or "
+    'metadata="embedded"'
+)
 PATIENCE = 60.0  # seconds that a job waits for a database that went away, before it gives up
 POOL_PATIENCE = 60.0  # seconds that a short statement waits until another one is done
 FIRST_RETRY, LAST_RETRY = 0.1, 2.0  # seconds between two attempts: doubling from one to the other
@@ -127,7 +133,7 @@ class Database:
     """Connections to one database; ``revive`` is called before a connection is tried again.
 
     ``login``: gives arguments of libpq for each new connection, where these do not stay the same;
-    ``url`` is then for display.
+    ``url`` is then for display. ``is_source``: it is only read from; no jobs are kept in it.
     """
 
     def __init__(
@@ -136,20 +142,23 @@ class Database:
         revive: Callable[[], object] | None = None,
         max_connections: int = DEFAULT_CONNECTIONS,
         login: Login | None = None,
+        *,
+        is_source: bool = False,
     ) -> None:
         self.url, self._pooled = pooler.declared(parse_url(url))
         self._login = login
         self._facts: ServerFacts | None = None  # not before the first connection
         self.budget = Budget(max_connections)
         self._max_connections = max_connections
-        self._revive = revive
+        self.revive = revive
         # Who does what this role may not do itself; None: nobody else is asked.
         self.administrator: Administrator | None = None
         self.lock_patience: float | None = None  # seconds, see begin_apart; None: no limit
         self._pid = os.getpid()
         self._look = threading.Lock()
         self.session = uuid.uuid4().hex  # tells this process's connections from all others
-        self._prologue = Prologue()
+        self._is_source = is_source
+        self._prologue = Prologue(is_read_only=is_source)
         # Short statements (a claim, a transition) share a few connections; ping, since the server
         # may have been restarted between two cells.
         self._short = self._engine(
@@ -170,7 +179,9 @@ class Database:
         """The same database by another login, which needs no password; nothing is asked yet."""
         query = {name: value for name, value in self.url.query.items() if name != "user"}
         url = self.url._replace(username=role, password=None, query=immutabledict(query))
-        return Database(url, self._revive, self._max_connections)
+        made = Database(url, self.revive, self._max_connections, is_source=self._is_source)
+        made.budget = self.budget
+        return made
 
     @property
     def is_pooled(self) -> bool:
@@ -260,6 +271,8 @@ class Database:
                 connection.autocommit = True
                 self._facts = examine(connection, address(self.url))
                 connection.autocommit = False
+                # "cannot set transaction read-write mode during recovery"
+                self._prologue.is_read_only |= self._facts.is_standby
             except BaseException:
                 connection.close()
                 raise
@@ -281,6 +294,32 @@ class Database:
             return self.url
         with translated(self.url):
             return changed(self.url, self._login())
+
+    @property
+    def is_standby(self) -> bool:
+        """Whether the server was in recovery at the first connection."""
+        return self._facts is not None and self._facts.is_standby
+
+    @property
+    def location(self) -> str:
+        """Host, port and database, without the user; known from the first connection on."""
+        assert self._facts is not None
+        return self._facts.location
+
+    def is_conflict(self, error: BaseException) -> bool:
+        """Whether a standby has cancelled a statement because its recovery could not wait.
+
+        "canceling statement due to conflict with recovery" and "terminating connection due to
+        conflict with recovery" have the codes of a serialization failure and of a deadlock, which a
+        read-only transaction does not meet otherwise.
+        https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-CONFLICT
+        """
+        if not self.is_standby:
+            return False
+        if isinstance(error, DatabaseError):
+            return error.sqlstate in CONFLICT_STATES
+        cause = driver_error(error)
+        return cause is not None and cause.pgcode in CONFLICT_STATES
 
     def is_same(self, other: Database) -> bool:
         """Whether the other one is on the same database by the same URL and login."""
@@ -345,19 +384,23 @@ class Database:
         deadline, pause, away = 0.0, FIRST_RETRY, False
         while True:
             try:
-                if away and self._revive is not None:
-                    self._revive()
+                if away and self.revive is not None:
+                    self.revive()
                 result = action()
             except DatabaseError as error:
                 now = time.monotonic()
                 if not away:  # from here on: the action itself may have taken hours
                     deadline = now + PATIENCE
-                if not is_away(error) or now > deadline or given_up():
+                is_conflict = self.is_conflict(error)
+                if is_conflict and now > deadline:
+                    raise self.conflict_error(error) from None
+                if not (is_away(error) or is_conflict) or now > deadline or given_up():
                     raise
                 if isinstance(error, ServerReadOnly):
                     self._short.dispose()  # by now the address may lead to another server
                 away = True
-                waiting(f"{getattr(error, 'waiting_for', 'database away')}, retrying")
+                reason = "the standby cancelled the statement" if is_conflict else "database away"
+                waiting(f"{getattr(error, 'waiting_for', reason)}, retrying")
                 time.sleep(pause)
                 pause = min(2 * pause, LAST_RETRY)
             else:
@@ -365,22 +408,47 @@ class Database:
                     waiting("")
                 return result
 
+    def conflict_error(self, error: DatabaseError) -> DatabaseError:
+        """The error of a job that a standby has cancelled too often; it says what helps."""
+        return DatabaseError(
+            f"{address(self.url)}, a standby, cancels the statements of this job again and again, "
+            f"as they are in the way of its recovery ({error}); set hot_standby_feedback = on or a "
+            "larger max_standby_streaming_delay there, then resume",
+            sqlstate=error.sqlstate,
+        )
+
+    def prepare_source(self) -> None:
+        """Check the server's version; nothing is made there."""
+        with self.begin() as connection:
+            self._check_server(connection)
+
+    def _check_server(self, connection: Connection) -> None:
+        if self._pooled is None:  # found out here, it costs one small query
+            self._look_for_pooler(connection)
+        version = int(connection.scalar(text("SHOW server_version_num")) or 0)
+        if version < OLDEST_SERVER:
+            raise DatabaseError(
+                f"{address(self.url)} is Postgres {version // 10000}; 14 or newer is needed"
+            )
+
     def prepare(self) -> None:
         """Check the server's version and bring the schema up to this release."""
         from taskwidgets.store.access import changes_needed, check_triggers, member_grants
         from taskwidgets.store.migrate import migrate  # Alembic takes 0.1 s to import
 
         with self.begin() as connection:
-            if self._pooled is None:  # found out here, it costs one small query
-                self._look_for_pooler(connection)
-            version = int(connection.scalar(text("SHOW server_version_num")) or 0)
-            if version < OLDEST_SERVER:
-                raise DatabaseError(
-                    f"{address(self.url)} is Postgres {version // 10000}; 14 or newer is needed"
-                )
+            self._check_server(connection)
             if connection.scalar(text("SELECT pg_is_in_recovery()")):
                 raise DatabaseError(
-                    f"{address(self.url)} is a read-only standby; connect to the primary"
+                    f"{address(self.url)} is a read-only standby, and jobs cannot be kept there; "
+                    f"connect to the primary. {ELSEWHERE}"
+                )
+            # Of a pooler's session, an earlier client may have set it; that is undone each time.
+            read_only = connection.scalar(text("SHOW default_transaction_read_only"))
+            if read_only == "on" and not self._pooled:
+                raise DatabaseError(
+                    f"{address(self.url)} lets this role only read (default_transaction_read_only),"
+                    f" and jobs cannot be kept there. {ELSEWHERE}"
                 )
             check_encoding(connection, self.url)
             rights = connection.execute(text(RIGHTS), {"schema": SCHEMA}).one()
@@ -401,7 +469,7 @@ class Database:
                     remedy = f"ask the database's owner to run: {'; '.join(member_grants(role))}"
                 raise RightsMissing(
                     f'{missing}. Jobs are kept in the schema "{SCHEMA}", and {role} may not make, '
-                    f"use or change it; {remedy}",
+                    f"use or change it; {remedy}. {ELSEWHERE}",
                     sqlstate=missing.sqlstate,
                 ) from None
 

@@ -112,10 +112,12 @@ class Prologue:
 
     ``mark`` is the statement that marks a transaction as one of this process, behind a pooler;
     "" without one. ``is_direct``: it is known that no pooler is there. ``server_version``: that of
-    the last connection, 0 before the first.
+    the last connection, 0 before the first. ``is_read_only``: nothing is written, as to a source
+    of exports, which may be a standby.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_read_only: bool = False) -> None:
+        self.is_read_only = is_read_only
         self.mark = ""
         self.is_direct = False
         self.server_version = 0
@@ -192,7 +194,9 @@ class StoreConnection(ClosingConnection):
     def _opening(self, path: str) -> list[str]:
         first, self.first = [self.first] if self.first else [], ""
         resets = [] if self.prologue is None else self.prologue.resets(self._reported)
-        if resets and self.readonly is None:
+        # A standby refuses this, whether or not anything is written.
+        may_write = self.prologue is not None and not self.prologue.is_read_only
+        if resets and self.readonly is None and may_write:
             resets.insert(0, READ_WRITE)
         if self.is_users:
             return [*resets, USERS_PATH] if resets else []

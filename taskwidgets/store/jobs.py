@@ -43,10 +43,16 @@ log = logging.getLogger("taskwidgets")
 
 
 class PostgresJobStore:
-    """The runtime's JobStore over one database."""
+    """The runtime's JobStore over one database.
 
-    def __init__(self, database: Database) -> None:
+    ``source``: where exports read, if that is another database; ``source_location`` tells it from
+    others, and is None where there is only one.
+    """
+
+    def __init__(self, database: Database, source: Database | None = None) -> None:
         self.database = database
+        self.source = database if source is None else source
+        self.source_location = None if source is None else source.location
         self._me = Owner.this_process(database.session)
         self._keeper = Keeper(database, self._me.session)
         self._claims = Claims(database, self._keeper, self._me, self.record)

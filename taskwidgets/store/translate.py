@@ -37,6 +37,9 @@ QUERY_CANCELLED = "57014"
 
 def address(url: URL) -> str:
     """Where a URL leads, for messages: user, host and database, never the password."""
+    service = url.query.get("service")
+    if service and not (url.database or url.host):
+        return f'the database of service "{service}"'
     host = url.host or url.query.get("host") or "the local socket"
     port = f":{url.port}" if url.port else ""
     return f'database "{url.database or url.username}" on {host}{port}'

@@ -200,7 +200,9 @@ class Crew(Generic[BatchT, ToolT]):
                     tried = True
                     self._task.carry(tool, batch)
             except BaseException as error:
-                if is_away(error) or is_cancelled(error):
+                if (
+                    is_away(error) or is_cancelled(error) or self._database.is_conflict(error)
+                ):  # the tool's session is of no more use
                     self._close(number)
                 raise
 

@@ -52,9 +52,6 @@ class Download(Exporting):
         self._digest = self._new_digest(verify=False)
         self._stamp: tuple[int, ...] | None = None  # the partial file as it was last closed
 
-    def check(self) -> None:
-        """Any process can: the plan is all that it takes."""
-
     def clean_up(self, run: Run) -> None:
         """Remove the partial file and the staging table; an older file stays as it is."""
         self._forget(run)
@@ -116,7 +113,7 @@ class Download(Exporting):
             keep_alive=self._snapshot.keep_alive,
             check=self._snapshot.check_proof,
         )
-        crew = Crew(self._store.database, run, task, self._at_once)
+        crew = Crew(self._read_from, run, task, self._at_once)
         if plan.materialized is None:
             run.meter.set(first_block, rows_before, blocks, "blocks")
         else:

@@ -68,6 +68,7 @@ class DownloadOptions:
     escape_formulas: bool = False
     format: str | None = None  # of a folder's parts
     path_hash: str | None = None  # of the whole URL, where ``path`` is its display form
+    database: str | None = None  # that is read, where the job is kept in another one
 
     def __post_init__(self) -> None:
         if not isinstance(self.source, str) or not self.source.strip() or "\0" in self.source:

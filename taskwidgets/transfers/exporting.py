@@ -20,6 +20,7 @@ from taskwidgets.runtime.states import State
 from taskwidgets.store import checkpoints
 from taskwidgets.store.budget import Lease
 from taskwidgets.store.checkpoints import Checkpoint
+from taskwidgets.store.database import Database
 from taskwidgets.store.jobs import PostgresJobStore
 from taskwidgets.transfers import tables
 from taskwidgets.transfers.crew import Crew, lease_connections
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["Exporting"]
 
 FAILED_HOLD = 60.0  # seconds for which a failed export keeps its snapshot, for a resume
+MOST_CONFLICTS = 5  # with a standby's recovery, one after the other, with nothing written between
 ASIDE = 2  # connections besides the readers': the snapshot's, and that which counts the rows
 
 
@@ -52,7 +54,7 @@ class Exporting(ABC):
     ) -> None:
         self._store = store
         self._kept = KeptPlan(store, plan)
-        self._snapshot = KeptSnapshot(store.database, self._kept)
+        self._snapshot = KeptSnapshot(store.source, self._kept)
         self._staging = staging_name(job_id)
         self._workers = workers
         self._granted = workers  # readers that the budget of connections has room for
@@ -66,11 +68,28 @@ class Exporting(ABC):
         """What is settled by now."""
         return self._kept.now
 
-    # ------------------------------------------------------------------ what is made of it
+    @property
+    def _read_from(self) -> Database:
+        """Where the rows are: in the source, or in a staging table, which is where the job is."""
+        return self._store.database if self._plan.table is None else self._store.source
 
-    @abstractmethod
     def check(self) -> None:
         """Raise what keeps this process from running the job."""
+        wanted, here = self._plan.options.database, self._store.source_location
+        if wanted == here or self._plan.published is not None:
+            return
+        if wanted is None:
+            raise OptionError(
+                "this job reads from the database that it is kept in, and this workspace is on "
+                f"{here}; connect to the former alone, without metadata="
+            )
+        raise OptionError(
+            f"this job reads from {wanted}, and this workspace is on "
+            f"{here or 'the database that it is kept in, alone'}; connect to that one, with this "
+            "one for the jobs: tw.connect(url, metadata=other_url)"
+        )
+
+    # ------------------------------------------------------------------ what is made of it
 
     @abstractmethod
     def clean_up(self, run: Run) -> None:
@@ -102,7 +121,7 @@ class Exporting(ABC):
         with self._release_lock:
             self._release_timer = None
         lease = lease_connections(
-            self._store.database, run, ASIDE + 1, ASIDE + self._most(run)
+            self._store.source, run, ASIDE + 1, ASIDE + self._most(run)
         )  # the snapshot's own among them, so that what rests may be had by others meanwhile
         if self._lease is not None:
             self._lease.wake()
@@ -191,22 +210,27 @@ class Exporting(ABC):
 
     def _materialize(self, run: Run) -> None:
         """Put the rows of a query or a view into a staging table of our own."""
-        database = self._store.database
+        database, source = self._store.database, self._store.source
         # The reader's, the writer's, and one for all the rest, such as our own heartbeat.
-        self._kept.patiently(run, lambda: database.transactions_at_once(3, 3))
+        if source is database:
+            self._kept.patiently(run, lambda: database.transactions_at_once(3, 3))
+        else:
+            self._kept.patiently(run, lambda: source.transactions_at_once(1, 1))
+            self._kept.patiently(run, lambda: database.transactions_at_once(2, 2))
         settings = self._kept.settings()
         task = Materialize(
             self._store,
             run,
             self._plan,
             self._staging,
-            lambda begin: self._patient_reader(opening(begin, database.prologue, settings)),
+            lambda begin: self._patient_reader(opening(begin, source.prologue, settings)),
         )
-        Crew(self._store.database, run, task, 1).work()
+        Crew(source, run, task, 1).work()
         assert task.settled is not None
         self._kept.now = task.settled
 
     def _export(self, run: Run) -> None:
+        before, fruitless = None, 0  # what was written at the last conflict with recovery
         while True:
             self._kept.patiently(run, self._spread)
             ledger = self._kept.patiently(run, lambda: self._ledger(run))
@@ -218,6 +242,11 @@ class Exporting(ABC):
             except DatabaseError as fault:
                 if not self._snapshot.recovers(run, fault):
                     raise
+                if self._read_from.is_conflict(fault):
+                    fruitless = fruitless + 1 if written == before else 1
+                    before = written
+                    if fruitless == MOST_CONFLICTS:
+                        raise self._read_from.conflict_error(fault) from None
 
     def _ledger(self, run: Run) -> list[Checkpoint]:
         with self._store.in_transaction() as connection:
@@ -234,7 +263,7 @@ class Exporting(ABC):
         """
         others = 1 if self._plan.table is None or self._snapshot.is_there else 2
         wanted = self._granted + others + (self._plan.table is not None)
-        spare = self._store.database.transactions_at_once(others + 1, wanted) - others
+        spare = self._read_from.transactions_at_once(others + 1, wanted) - others
         self._at_once, self._may_count = min(self._granted, spare), spare > self._granted
 
     def _open(self, run: Run, written: Written | None) -> tuple[list[str], int]:
@@ -242,8 +271,11 @@ class Exporting(ABC):
         if self._plan.table is not None:
             return self._snapshot.open(run, written)
         assert self._plan.materialized is not None
-        settings = [*self._kept.settings(), *IN_ORDER]
-        begin = opening(["BEGIN READ ONLY"], self._store.database.prologue, settings)
+        # Another server may not have the source's locales and time zones; what the staging table
+        # keeps as numbers, its texts do not depend on them.
+        is_one = self._store.source is self._store.database
+        settings = self._kept.settings() if is_one else self._kept.settings("extra_float_digits")
+        begin = opening(["BEGIN READ ONLY"], self._store.database.prologue, [*settings, *IN_ORDER])
         return begin, self._plan.materialized["blocks"]
 
     def _copies(self) -> RangeCopies:
@@ -271,11 +303,11 @@ class Exporting(ABC):
         found: list[tuple[dict[str, tuple[str, str]], bool]] = []
 
         def act() -> None:
-            with self._store.in_transaction() as connection:
+            with self._read_from.begin() as connection:
                 functions = tables.value_functions(connection, relation)
                 found.append((functions, tables.has_aside(connection, relation)))
 
-        self._store.database.patiently(act, lambda _: None)
+        self._read_from.patiently(act, lambda _: None)
         return found[-1]
 
     def _header(self, begin: list[str]) -> bytes:
@@ -292,12 +324,12 @@ class Exporting(ABC):
 
     def _reader(self, begin: list[str]) -> Reader:
         """For statements that give rows all the time."""
-        database = self._store.database
+        database = self._read_from
         return open_reader(database.url, database.connect_arguments, begin)
 
     def _patient_reader(self, begin: list[str]) -> Reader:
         """For a statement that may compute for an hour, and ends with this process all the same."""
-        database = self._store.database
+        database = self._store.source
         return CopierReader(database.url, database.connect_arguments, begin)
 
     def _forget(self, run: Run) -> None:

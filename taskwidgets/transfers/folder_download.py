@@ -82,7 +82,11 @@ class FolderDownload(Exporting):
         return folder_of(self._plan, self._job_id, self._key)
 
     def check(self) -> None:
-        """OptionError where this process does not have the secrets of a URL."""
+        """OptionError where this process has another source, or not the secrets of a URL."""
+        super().check()
+        self._check_secret()
+
+    def _check_secret(self) -> None:
         folder = self._plan.folder
         assert folder is not None
         if folder["secret"] and materials.find(self._key) is None:
@@ -93,7 +97,7 @@ class FolderDownload(Exporting):
 
     def clean_up(self, run: Run) -> None:
         """Remove the parts and the staging table; an older folder stays as it is."""
-        self.check()
+        self._check_secret()
         self._forget(run)
         reach("before the file is removed")
         if not self._follows_from_call(run):
@@ -171,17 +175,17 @@ class FolderDownload(Exporting):
         )
         try:
             with self._snapshot.counted_aside(run, may_count=self._may_count), task:
-                Crew(self._store.database, run, task, self._at_once).work()
+                Crew(self._read_from, run, task, self._at_once).work()
                 self._snapshot.await_proof()
         finally:
             self._snapshot.end_proof()
         self._settle_manifest(run, folder)
 
     def _hands(self, run: Run, begin: list[str]) -> Hands[Any]:
-        database = self._store.database
         if self.cluster is None:
             return OwnHands(lambda: self._reader(begin), run)
-        return ClusterHands(Lanes(self.cluster, database, run, self._at_once), run, begin)
+        lanes = Lanes(self.cluster, self._read_from, run, self._at_once)
+        return ClusterHands(lanes, run, begin, self._store.database)
 
     def _most(self, run: Run) -> int:
         if self.cluster is None:
@@ -202,7 +206,7 @@ class FolderDownload(Exporting):
         (name,) = self._kept.spoken((self._plan.table or self._staging).identifier)
 
         def act() -> None:
-            with self._store.in_transaction() as connection:
+            with self._read_from.begin() as connection:
                 sizes.append(int(connection.scalar(SIZE, {"name": name}) or 0))
 
         self._kept.patiently(run, act)

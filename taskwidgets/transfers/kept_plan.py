@@ -47,7 +47,7 @@ class KeptPlan:
         """Do it as soon as the database answers, unless a wish comes in meanwhile."""
         result: list[ResultT] = []
         try:
-            self._store.database.patiently(
+            self._store.source.patiently(
                 lambda: result.append(action()),
                 run.say,
                 given_up=lambda: run.control.wish is not Wish.NONE,
@@ -69,12 +69,16 @@ class KeptPlan:
         self._store.database.patiently(act, lambda _: None)
         return words
 
-    def settings(self) -> list[str]:
-        """Statements for a reader's transaction: what values' texts depend on, as it began."""
+    def settings(self, *names: str) -> list[str]:
+        """Statements for a reader's transaction: what values' texts depend on, as it began.
+
+        ``names``: only these settings.
+        """
         set_one = sql.SQL("SET LOCAL {} = {}")
         return self.spoken(
             *(
                 set_one.format(sql.Identifier(name), sql.Literal(value))
                 for name, value in self.now.settings.items()
+                if not names or name in names
             )
         )

@@ -101,6 +101,11 @@ class KeptSnapshot:
             self.let_go()  # it is the others' turn, who wait for us while we wait for them
             return True
         lost = fault.sqlstate in SNAPSHOT_LOST or is_away(fault)
+        if self._database.is_conflict(fault) and not is_wished:
+            # Of the conflict's kinds, some end the snapshot's session, others one statement.
+            if self._snapshot is not None and not self._snapshot.alive():
+                self.let_go()
+            return True
         if self._snapshot is None or not lost or is_wished or self._snapshot.alive():
             return False
         self.let_go()  # once more, if the table can be proven unchanged

@@ -165,7 +165,7 @@ class _Download:
         then = plan.seen
         if then is None or plan.published is None:
             return False
-        snapshot = Snapshot(store.database)
+        snapshot = Snapshot(store.source)
         try:
             now = snapshot.witness(plan.table, plan.oid)
             written = Written(max(then.blocks, now.blocks), plan.published["rows"])

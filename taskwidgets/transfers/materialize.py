@@ -89,7 +89,7 @@ class Materialize:
         return self._left.pop() if self._left else None
 
     def tool(self) -> _Pair:
-        session = Session(self._store.database)
+        session = Session(self._store.database)  # where the job is kept, also if it reads elsewhere
         try:
             return _Pair(session, self._reader([BEGIN]))
         except BaseException:

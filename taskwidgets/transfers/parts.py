@@ -44,11 +44,12 @@ class Entry:
     """How another process comes to the rows: the way to the database, and into the snapshot.
 
     ``url`` is for errors, without a password; ``connect``, what psycopg2.connect() takes, has it.
-    ``claim``: for whom it is written.
+    ``store``: the same for the database that the job is kept in. ``claim``: for whom it is written.
     """
 
     url: URL
     connect: Mapping[str, Any] = field(repr=False)
+    store: Mapping[str, Any] = field(repr=False)
     begin: tuple[str, ...] = field(repr=False)
     claim: Claim
 
@@ -115,7 +116,7 @@ def make_part(order: PartOrder, entry: Entry) -> PartMade | None:
 
 def _check_claim(entry: Entry) -> None:
     """The snapshot does not tell: it is of an earlier moment."""
-    with translated(entry.url), closing(psycopg2.connect(**entry.connect)) as connection:
+    with translated(entry.url), closing(psycopg2.connect(**entry.store)) as connection:
         connection.autocommit = True
         cursor = connection.cursor()
         cursor.execute(IS_CLAIMED, (entry.claim.job_id, entry.claim.epoch))

@@ -8,6 +8,7 @@ from pathlib import Path
 from taskwidgets.errors import DatabaseError, TargetError
 from taskwidgets.runtime.control import Stopped, Wish
 from taskwidgets.runtime.run import Run
+from taskwidgets.store.database import Database
 from taskwidgets.transfers.lanes import QUERY_CANCELLED, Lane, Lanes
 from taskwidgets.transfers.parts import Entry, PartMade, PartOrder, make_part
 from taskwidgets.transfers.places import DiskPlace, Place, PlaceGone
@@ -16,13 +17,17 @@ __all__ = ["ClusterHands"]
 
 
 class ClusterHands:
-    """Lanes to a cluster, whose workers read in the snapshot that ``begin`` joins."""
+    """Lanes to a cluster, whose workers read in the snapshot that ``begin`` joins.
 
-    def __init__(self, lanes: Lanes, run: Run, begin: list[str]) -> None:
+    ``store``: the database that the job is kept in.
+    """
+
+    def __init__(self, lanes: Lanes, run: Run, begin: list[str], store: Database) -> None:
         database = lanes.database
         self._lanes = lanes
+        self._store = store
         self._run = run
-        self._entry = Entry(database.url.set(password=None), {}, tuple(begin), run.claim)
+        self._entry = Entry(database.url.set(password=None), {}, {}, tuple(begin), run.claim)
 
     def tool(self) -> Lane:
         return self._lanes.lane()
@@ -31,9 +36,13 @@ class ClusterHands:
         # Asked for each part: the login may have changed since the last one.
         login = self._lanes.database.connect_arguments
         connect = {**login, "application_name": tool.name}
+        store = connect
+        if self._store is not self._lanes.database:
+            store = {**self._store.connect_arguments, "application_name": tool.name}
+        entry = replace(self._entry, connect=connect, store=store)
         title = f"taskwidgets-job-{self._run.job_id}-{order.stem.rpartition('-')[0]}"
         try:
-            made = tool.ask(title, make_part, order, replace(self._entry, connect=connect))
+            made = tool.ask(title, make_part, order, entry)
         except PlaceGone:
             self._check_there(order.place)
             raise

@@ -170,7 +170,9 @@ def test_no_password_is_seen(folders, many):
     from taskwidgets.transfers.reader import CopyOut
 
     url = make_url("postgresql://me:s3cr3t@host/db").set(password=None)
-    entry = Entry(url, {"password": "s3cr3t"}, ("SET x TO 's3cr3t'",), Claim(1, 1))
+    entry = Entry(
+        url, {"password": "s3cr3t"}, {"password": "s3cr3t"}, ("SET x TO 's3cr3t'",), Claim(1, 1)
+    )
     place = UrlPlace("s3://me:s3cr3t@bucket/out/", {"secret": "s3cr3t"})
     order = PartOrder(place, "part", "csv", CopyOut("SELECT 1"))
     assert "s3cr3t" not in repr((order, entry))

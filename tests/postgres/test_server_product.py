@@ -227,7 +227,8 @@ def test_pgpool_that_asks_the_primary_alone_is_good(wire_server, changed):
     server = facts(wire_server, **{**PGPOOL, **changed})
     with closing(psycopg2.connect(server.url, application_name="taskwidgets 01234567")) as one:
         one.autocommit = True
-        assert examine(one, "it") == ServerFacts(is_standby=False)
+        found = examine(one, "it")
+        assert found == ServerFacts(is_standby=False, location=f"127.0.0.1:{one.info.port}/shop")
     assert server.asked[2] == "SHOW pool_version"
 
 

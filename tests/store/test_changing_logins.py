@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import ssl
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -294,3 +295,26 @@ def test_a_fixed_engine_leaves_the_password_to_libpq(password_server, monkeypatc
     assert login is None
     assert url.password is None
     Workspace(engine).close()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "query"),
+    [("require", {"sslmode": "require"}), (False, {}),
+     (True, {"sslmode": "verify-full", "sslrootcert": "system"}),
+     (ssl._create_unverified_context(), {"sslmode": "require"})],
+)  # fmt: skip
+def test_the_encryption_of_an_asyncpg_engine_is_kept(wanted, query):
+    """What asyncpg is told by ssl= is asked of libpq."""
+    made = create_async_engine("postgresql+asyncpg://ann@db/shop", connect_args={"ssl": wanted})
+    url, login = address_of(made)
+    assert login is None
+    assert dict(url.query) == query
+
+
+def test_an_encryption_that_cannot_be_kept_is_refused():
+    """Nothing may be less verified than the engine's own connections are."""
+    made = create_async_engine(
+        "postgresql+asyncpg://ann@db/shop", connect_args={"ssl": ssl.create_default_context()}
+    )
+    with pytest.raises(OptionError, match="sslmode=verify-full&sslrootcert=FILE"):
+        address_of(made)
