@@ -12,12 +12,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
+from unicodedata import category
 
 from taskwidgets.errors import SourceError, TaskwidgetsError
 
-__all__ = ["decoded", "decoding", "in_one_line"]
+__all__ = ["decoded", "decoding", "in_one_line", "visible"]
 
 LONGEST_REASON = 200  # characters of a library's own words
+
+CONTROL_PICTURES = 0x2400  # Unicode: that of NUL; the others follow
+BREAKING = frozenset({"Cc", "Cs", "Zl", "Zp"})  # controls, surrogates, separators of lines
 
 ItemT = TypeVar("ItemT")
 
@@ -37,6 +41,25 @@ def in_one_line(error: BaseException) -> str:
     if not words:
         return type(error).__name__
     return words if len(words) <= LONGEST_REASON else f"{words[:LONGEST_REASON]}…"
+
+
+def visible(text: str) -> str:
+    """A line of a file as a message shows it: control characters as their pictures.
+
+    They would break the line, or do something to a terminal.
+
+    Examples
+    --------
+    >>> visible("a\\x00b\\x1b[2J")
+    'a␀b␛[2J'
+    """
+    return "".join(_picture(c) if category(c) in BREAKING else c for c in text)
+
+
+def _picture(character: str) -> str:
+    if character == "\t":
+        return character
+    return chr(CONTROL_PICTURES + ord(character)) if character < " " else "\ufffd"
 
 
 @contextmanager

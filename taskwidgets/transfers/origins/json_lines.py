@@ -16,6 +16,7 @@ from typing import Any
 from taskwidgets.errors import SourceError
 from taskwidgets.runtime.run import Run
 from taskwidgets.tabular.container import HEAD_BYTES, detect_container, open_container
+from taskwidgets.tabular.decoding import visible
 from taskwidgets.transfers.origins.names import table_names
 from taskwidgets.transfers.origins.spool import Contents, Spool, TableWriter, check_wish
 from taskwidgets.transfers.origins.texts import NULL, kind_of, quoted, type_of_kinds
@@ -133,7 +134,7 @@ def _parsed(path: Path, number: int, raw: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         problem = f"it is no JSON: {error}"
     row = raw.decode(errors="replace").rstrip("\r\n")
-    shown = row if len(row) <= LONGEST_ROW else f"{row[:LONGEST_ROW]}…"
+    shown = visible(row if len(row) <= LONGEST_ROW else f"{row[:LONGEST_ROW]}…")
     raise SourceError(
         f"{path}, line {number:,}: {problem}. The line is: {shown}", path=path, line=number, row=row
     )
