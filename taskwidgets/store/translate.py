@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,7 @@ from taskwidgets.errors import (
     ServerUnreachable,
     TaskwidgetsError,
 )
+from taskwidgets.store.schema import SCHEMA
 
 __all__ = ["address", "driver_error", "is_away", "is_cancelled", "scrubbed", "translated"]
 
@@ -30,6 +32,9 @@ EXHAUSTED_TEXTS = (
     "too many connections", "too many clients", "connection slots are reserved",
     "no more connections allowed",
 )  # fmt: skip
+# undefined_table, invalid_schema_name; statements of the package are on these tables only
+MISSING_STATES = frozenset({"42P01", "3F000"})
+OWN_SCHEMA = re.compile(rf'^(?:relation "{SCHEMA}\.\w+"|schema "{SCHEMA}") does not exist$')
 QUERY_CANCELLED = "57014"
 
 
@@ -120,6 +125,13 @@ def _translation(error: BaseException, url: URL) -> DatabaseError:
         return LoginRefused(
             f"{where} refused the login of user {url.username or 'by default'}: {text}; "
             "check the user, the password and the database's name in the URL",
+            sqlstate=state,
+        )
+    if state in MISSING_STATES and OWN_SCHEMA.search(text):
+        return DatabaseError(
+            f"{where} has no tables of jobs any more ({text}): the database, or its schema "
+            f'"{SCHEMA}", was dropped since this process connected, and the jobs that were kept '
+            "there are gone. tw.connect() makes the tables again; then run the call again",
             sqlstate=state,
         )
     if state == "42501":
