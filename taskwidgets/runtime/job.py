@@ -22,6 +22,7 @@ from taskwidgets.errors import (
     DatabaseError,
     IllegalTransition,
     JobFenced,
+    JobNotFound,
     JobOwned,
     JobTerminated,
     TaskwidgetsError,
@@ -169,6 +170,23 @@ class Job:
         """Whether it is this job: numbers begin anew where the schema was dropped."""
         return self._created == (record.spec.key, record.created_at)
 
+    def _gone(self) -> JobNotFound:
+        return JobNotFound(
+            f"job {self.id} ({self.name}) is not in the database any more: the database, its "
+            'schema "taskwidgets" or the job was dropped since, and what was kept of the job is '
+            "gone. Run the call again, which makes a new job",
+            job_id=self.id,
+        )
+
+    def _check_number(self) -> None:
+        """JobNotFound where the number is another job's by now; one that was pruned has nothing."""
+        try:
+            record = self._store.record(self.id)
+        except JobNotFound:
+            return
+        if not self.is_of(record):
+            raise self._gone()
+
     @property
     def owner(self) -> Owner | None:
         """The process that runs it, or ran it last; None before the first."""
@@ -185,6 +203,7 @@ class Job:
 
     def events(self) -> pd.DataFrame:
         """Its history, oldest first: at, kind, from_state, to_state, owner, cause, details."""
+        self._check_number()
         return self._store.events(self.id)
 
     def rejects(self) -> pd.DataFrame:
@@ -194,6 +213,7 @@ class Job:
         sqlstate, message, at, replayed_at (when it was loaded after all); of several files also
         file. Mend ``raw`` and give the frame to ``replay``.
         """
+        self._check_number()
         return self._store.rejects(self.id)
 
     def waiting_rejects(
@@ -204,6 +224,7 @@ class Job:
         Columns: id, line, column, message, raw; of ``raw``, at most ``longest`` characters and one
         more. ``ids``: only of these.
         """
+        self._check_number()
         return self._store.waiting_rejects(self.id, limit, offset, ids, longest)
 
     def replay(self, mended: pd.DataFrame) -> Receipt:
@@ -213,6 +234,7 @@ class Job:
         reject, with its new text and message. Returns the receipt, counted anew. For a job that
         is completed; IllegalTransition otherwise, and OptionError for another frame.
         """
+        self._check_number()
         receipt = self._work.replay(self.id, mended)
         self._receipt = receipt
         self._loop.call(self._tell)
@@ -297,7 +319,10 @@ class Job:
 
         def send() -> None:
             try:
-                if unless_at_rest and self._store.record(self.id).state not in OWNED:
+                record = self._store.record(self.id)
+                if not self.is_of(record):
+                    raise self._gone()
+                if unless_at_rest and record.state not in OWNED:
                     return
                 self._store.request(self.id, verb, cause)
             except TaskwidgetsError as fault:
@@ -404,14 +429,28 @@ class Job:
             self._is_followed = True
         self._store.follow(self.id, self._hear)
 
-    def _hear(self, record: JobRecord) -> None:
-        """What the store has of the job just now."""
+    def _hear_gone(self) -> None:
+        """The job is in the database no more: whoever waits for it would wait for ever."""
         with self._lock:
             if self._thread is not None or not self._is_followed:
                 return
-            if not self.is_of(record):
-                self._error = f"job {self.id} is not there any more: another one has its number"
-                self._loop.call(self._tell)
+            self._is_followed = False
+            self._failure = self._gone()
+            self._error = str(self._failure)
+            if self._state in OWNED:
+                self._state = State.INTERRUPTED
+            self._remark = ""
+        self._store.unfollow(self.id)
+        self._settle()
+        self._loop.call(self._tell)
+
+    def _hear(self, record: JobRecord | None) -> None:
+        """What the store has of the job just now."""
+        if record is None or not self.is_of(record):
+            self._hear_gone()
+            return
+        with self._lock:
+            if self._thread is not None or not self._is_followed:
                 return
             state, running = record.state, record.state in OWNED
             if record.epoch == self._epoch and state is self._state and not running:
@@ -528,9 +567,15 @@ class Job:
     def _claim_when_free(self, state: State, cause: str, *, take_over: bool) -> Claim:
         """Claim the job; wait a while where the server has no connection to spare."""
         deadline = time.monotonic() + CLAIM_PATIENCE
+        is_new = self._state is State.PENDING
         while True:
             try:
+                # Where the database was made anew, the number may be another job's by now.
+                if not is_new and not self.is_of(self._store.record(self.id)):
+                    raise self._gone()
                 return self._store.claim(self.id, state, cause, self._control, take_over=take_over)
+            except JobNotFound:
+                raise self._gone() from None
             except ConnectionsExhausted as fault:
                 begun = self._control.wish
                 if begun is Wish.PAUSE or time.monotonic() > deadline:

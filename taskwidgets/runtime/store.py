@@ -166,8 +166,11 @@ class JobStore(Protocol):
     def request(self, job_id: int, verb: str, cause: str) -> None:
         """Ask whoever runs the job to ``pause`` or ``terminate`` it."""
 
-    def follow(self, job_id: int, hear: Callable[[JobRecord], None]) -> None:
-        """Have ``hear`` called about twice a second with the job's record, in some thread."""
+    def follow(self, job_id: int, hear: Callable[[JobRecord | None], None]) -> None:
+        """Have ``hear`` called about twice a second with the job's record, in some thread.
+
+        None: there is no such job any more.
+        """
 
     def unfollow(self, job_id: int) -> None:
         """Stop following the job."""

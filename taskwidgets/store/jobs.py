@@ -317,7 +317,7 @@ class PostgresJobStore:
 
         self.database.patiently(act, lambda _: None)
 
-    def follow(self, job_id: int, hear: Callable[[JobRecord], None]) -> None:
+    def follow(self, job_id: int, hear: Callable[[JobRecord | None], None]) -> None:
         """Have ``hear`` called about twice a second with the job's record."""
         self._listener.follow(job_id, hear)
 

@@ -51,7 +51,7 @@ class Listener:
         self._database = database
         self._held = held
         self._look_up = look_up
-        self._followed: dict[int, Callable[[JobRecord], None]] = {}
+        self._followed: dict[int, Callable[[JobRecord | None], None]] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closed = False  # until the next claim
@@ -70,8 +70,11 @@ class Listener:
         else:
             self._ring()
 
-    def follow(self, job_id: int, hear: Callable[[JobRecord], None]) -> None:
-        """Have ``hear`` called with the job's record, in the listener's thread, at each look."""
+    def follow(self, job_id: int, hear: Callable[[JobRecord | None], None]) -> None:
+        """Have ``hear`` called with the job's record, in the listener's thread, at each look.
+
+        None: there is no such job any more.
+        """
         with self._lock:
             if self._closed:  # a job that came to rest in this very moment
                 return
@@ -147,13 +150,15 @@ class Listener:
             followed = dict(self._followed)
         lively = bool(held)
         if followed:
-            for record in self._look_up(connection, list(followed)):
-                lively = lively or record.state in OWNED
+            found = {record.id: record for record in self._look_up(connection, list(followed))}
+            for job_id, hear in followed.items():
+                record = found.get(job_id)
+                lively = lively or (record is not None and record.state in OWNED)
                 try:
-                    followed[record.id](record)
+                    hear(record)
                 except Exception:
-                    log.exception("job %s: what follows it failed", record.id)
-                    self.unfollow(record.id)
+                    log.exception("job %s: what follows it failed", job_id)
+                    self.unfollow(job_id)
         return lively
 
     def _sleep(self, connection: Connection, seconds: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,6 +19,7 @@ from taskwidgets.errors import (
     ServerUnreachable,
     TaskwidgetsError,
 )
+from taskwidgets.store.schema import SCHEMA
 
 __all__ = ["address", "driver_error", "is_away", "is_cancelled", "scrubbed", "translated"]
 
@@ -32,6 +34,9 @@ EXHAUSTED_TEXTS = (
     "no more connections allowed",
 )  # fmt: skip
 READ_ONLY_STATE = "25006"  # read_only_sql_transaction
+# undefined_table, invalid_schema_name; statements of the package are on these tables only
+MISSING_STATES = frozenset({"42P01", "3F000"})
+OWN_SCHEMA = re.compile(rf'^(?:relation "{SCHEMA}\.(?!taskwidgets_staging_)\w+"|schema "{SCHEMA}") does not exist$')
 QUERY_CANCELLED = "57014"
 
 
@@ -132,6 +137,13 @@ def _translation(error: BaseException, url: URL) -> DatabaseError:
             f"{where} takes no changes: {text}. It is a standby, or default_transaction_read_only "
             "is on for the server, the database or the role; connect to the primary, as a role "
             "that may write",
+            sqlstate=state,
+        )
+    if state in MISSING_STATES and OWN_SCHEMA.search(text):
+        return DatabaseError(
+            f"{where} has no tables of jobs any more ({text}): the database, or its schema "
+            f'"{SCHEMA}", was dropped since this process connected, and the jobs that were kept '
+            "there are gone. tw.connect() makes the tables again; then run the call again",
             sqlstate=state,
         )
     if state == "42501":

@@ -39,8 +39,10 @@ _QUERY = re.compile(
 # Statements that people might try, for a better word than "no such table".
 _STATEMENT = re.compile(
     _BEFORE
-    + r"(insert|update|delete|merge|drop|create|alter|truncate|copy|call|do|explain|grant|revoke"
-    r"|set|show|begin|vacuum|analyze|refresh|execute|declare|fetch|lock)\s",
+    + r"(?:insert|update|delete|merge|drop|create|alter|truncate|copy|call|do|explain|grant|revoke"
+    r"|set|show|begin|vacuum|analyze|refresh|execute|declare|fetch|lock|commit|rollback|savepoint"
+    r"|release|abort|start|end|reset|discard|prepare|deallocate|listen|notify|unlisten|load"
+    r"|checkpoint|close|move|comment|reindex|cluster|security|import|reassign)(?:[\s;]|\Z)",
     re.IGNORECASE | re.DOTALL,
 )
 # The pieces of SQL's text in which a semicolon is none, and the one that is: the group "end". What
@@ -93,6 +95,8 @@ WRITES = frozenset({"25006", "42P11", "34000", "2D000"})
 # insufficient_privilege, lock_not_available, query_canceled: the query's text is not at fault.
 NOT_THE_QUERY = frozenset({"42501", "55P03", "57014"})
 
+LONGEST_SHOWN = 400  # characters of a statement in an error
+
 TEXTUAL = frozenset("SEXU")  # strings, enums, unknown, user-defined: what can begin with "="
 
 
@@ -113,17 +117,20 @@ def is_query(source: str) -> bool:
 
 def find_relation(connection: Connection, source: str) -> Relation:
     """The table or view of this name; SourceError with the nearest names, or RightsMissing."""
-    if _STATEMENT.match(source) and " " in source.strip():
-        raise OptionError(
-            f"a download reads: a table, or a SELECT, WITH, VALUES or TABLE query; not {source!r}"
-        )
-    given = parse_table_name(source)
-    name = _search(connection, given, source)
+    try:
+        given = parse_table_name(source)
+        name = _search(connection, given, source)
+    except OptionError:  # longer than any name, a schema that is not there
+        if _STATEMENT.match(source):
+            raise _no_query(source) from None
+        raise
     row = None
     if name is not None:
         found = connection.execute(RELATION, {"schema": name.schema, "table": name.table})
         row = found.one_or_none()
     if name is None or row is None:
+        if _STATEMENT.match(source):  # only now: a table may be called "update log"
+            raise _no_query(source)
         raise SourceError(_missing(connection, source))
     if not row.may_read:
         raise RightsMissing(f'this role may not read "{name}"', sqlstate="42501")
@@ -137,6 +144,13 @@ def find_relation(connection: Connection, source: str) -> Relation:
         and not row.has_children
         and not row.row_security
         and row.persistence != "t",
+    )
+
+
+def _no_query(source: str) -> OptionError:
+    shown = source if len(source) <= LONGEST_SHOWN else f"{source[:LONGEST_SHOWN]}…"
+    return OptionError(
+        f"a download reads: a table, or a SELECT, WITH, VALUES or TABLE query; not {shown!r}"
     )
 
 

@@ -77,7 +77,7 @@ class Upload:
         try:
             return self._load_and_switch(run, lease.size)
         except DatabaseError as fault:
-            if fault.sqlstate in STAGING_LOST:
+            if fault.sqlstate in STAGING_LOST and "relation" in str(fault):
                 self._check_staging(run)
             raise
         finally:
@@ -88,6 +88,7 @@ class Upload:
     def _check_staging(self, run: Run) -> None:
         """TargetError where the staging table is not there any more."""
         with self._store.in_transaction() as connection:
+            self._store.lock(connection, run.claim)  # an error where the job is gone as well
             found = tables.find_table(connection, self._staging)
         if found is None:
             raise TargetError(

@@ -139,6 +139,24 @@ WRITING = [
     "DROP TABLE flights",
     "CREATE TABLE x AS SELECT 1",
     "SELECT 'a\\'; DROP TABLE flights; --",
+    "COMMIT",
+    "commit;",
+    "ROLLBACK",
+    "ROLLBACK TO s",
+    "SAVEPOINT s",
+    "RELEASE s",
+    "END",
+    "ABORT;",
+    "/* x */ COMMIT AND CHAIN",
+    "START TRANSACTION READ WRITE",
+    "SELECT 1; COMMIT",
+    "SELECT 1; COMMIT; SELECT 2",
+    "SELECT 1; SAVEPOINT s",
+    "SELECT 1; ROLLBACK; DELETE FROM flights",
+    "RESET ROLE",
+    "PREPARE TRANSACTION 'x'",
+    "DISCARD ALL",
+    "LOAD 'auto_explain'",
 ]
 
 
@@ -156,6 +174,8 @@ LEAVING = [
     "SELECT 1 $taskwidgets$; DROP TABLE flights; --",
     "SELECT 1\n$taskwidgets$; CLOSE c; DELETE FROM flights; --",
     'SELECT 1 AS x"; DROP TABLE flights; --',
+    "SELECT 1) TO STDOUT; COMMIT; COPY (SELECT 1",
+    "SELECT 1) AS source LIMIT 0; COMMIT; SELECT 1 FROM (SELECT 1",
     "VALUES (1)); DELETE FROM flights; --",
 ]
 
@@ -310,3 +330,11 @@ def test_a_query_that_no_person_wrote_is_refused(workspace, tmp_path):
         OptionError, match=r"a query of 1,000,0\d\d characters; 1,000,000 are the most"
     ):
         workspace.download("SELECT " + "1" * 1_000_000, tmp_path / "out.csv")
+
+
+def test_a_table_may_be_called_like_a_statement(workspace, look, tmp_path):
+    """Only what is no table's name is taken for a statement."""
+    for number, name in enumerate(("commit", "update log", "end")):
+        look(f'CREATE TABLE "{name}" AS SELECT {number} AS n')
+        workspace.download(name, tmp_path / f"{number}.csv").wait()
+        assert (tmp_path / f"{number}.csv").read_text() == f"n\n{number}\n"
