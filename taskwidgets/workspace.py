@@ -31,6 +31,7 @@ from taskwidgets.store.database import Database
 from taskwidgets.store.engines import engine_url
 from taskwidgets.store.jobs import PostgresJobStore
 from taskwidgets.store.translate import address
+from taskwidgets.tabular.limits import Limits
 from taskwidgets.transfers import download_plan, tables
 from taskwidgets.transfers.download_plan import DownloadOptions
 from taskwidgets.transfers.exporting import Exporting
@@ -159,6 +160,8 @@ class Workspace:
         source_column: bool | str = False,
         sheet: str | int | None = None,
         storage_options: Mapping[str, object] | None = None,
+        max_unpacked: int | str | None = None,
+        max_row: int | str | None = None,
         workers: int | None = None,
         max_rate: float | None = None,
         client: object = None,
@@ -167,6 +170,7 @@ class Workspace:
     ) -> Job:
         """See ``taskwidgets.upload``."""
         means = _means(workers, client)
+        limits = Limits.of(max_unpacked, max_row)
         given = as_given(source, sheet=sheet, storage_options=storage_options)
         options = UploadOptions(
             source=given.identity,
@@ -185,6 +189,8 @@ class Workspace:
             names=names,
             source_column=(SOURCE_COLUMN if source_column is True else source_column) or None,
             sheet=sheet,
+            max_unpacked=limits.max_unpacked,
+            max_row=limits.max_row,
             source_hash=self._hash_of(given.secret_identity),
         )
         with self._database.begin() as connection:

@@ -41,7 +41,7 @@ def check_before(store: PostgresJobStore, plan: UploadPlan, on_block: Callable[[
     new = []
     for part in parts_of(plan):
         stop = part.size if part.description is None else part.data_stop
-        with open_stream(part.path, part.description or Description()) as stream:
+        with open_stream(part.path, part.description or Description(), plan.limits) as stream:
             found = checksums(stream, part.data_start, stop, lengths, on_block)
         size = max(found)
         new.append((Content(*_names(plan, part), size, found[size], 0), found))

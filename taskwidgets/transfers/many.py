@@ -248,14 +248,16 @@ class _Parts:
                     (start, plan.data_stop if stop is None else stop) for start, stop in gaps
                 ]
                 reader = opened.enter_context(
-                    SegmentReader(plan.path, plan.dialect, plan.data_start, plan.size, bounded)
+                    SegmentReader(
+                        plan.path, plan.dialect, plan.data_start, plan.size, bounded, plan.limits
+                    )
                 )
                 made = StrictSegments(
                     self._run, self._store, plan, self._staging, reader, follower,
                     self._common, number,
                 )  # fmt: skip
             else:
-                stream = opened.enter_context(open_stream(plan.path, plan.description))
+                stream = opened.enter_context(open_stream(plan.path, plan.description, plan.limits))
                 cutter = Cutter(
                     stream,
                     plan.grammar,
@@ -263,6 +265,7 @@ class _Parts:
                     plan.data_stop,
                     gaps,
                     first_line=plan.first_line,
+                    limits=plan.limits,
                 )
                 if stream.size is None:  # unpacked: no position tells how much of it is read
                     follower.allow(plan.size)

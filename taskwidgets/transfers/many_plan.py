@@ -72,6 +72,7 @@ def plan_files(
                 keeps_rejects=keeps_rejects,
                 needs_types=options.types != "text",
                 sample_bytes=sample_bytes,
+                limits=options.limits,
             )
         if contents is not None:
             empty = {

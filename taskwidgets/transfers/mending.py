@@ -193,7 +193,7 @@ def _has_loaded(plan: UploadPlan, ledger: list[Checkpoint]) -> bool:
 
 def _opened(plan: UploadPlan) -> Stream:
     """The file, with positions as the checkpoints have them: unpacked, if it is packed."""
-    return open_stream(plan.path, plan.description or Description())
+    return open_stream(plan.path, plan.description or Description(), plan.limits)
 
 
 def _find(plan: UploadPlan, ledger: list[Checkpoint], by: int) -> int | None:

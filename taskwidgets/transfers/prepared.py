@@ -223,7 +223,7 @@ class PreparedUpload:
             from taskwidgets.transfers.origins.frame import spool_frame  # with all of pandas
 
             contents = self._table(run, lambda _: True, lambda: spool_frame(
-                run, self._spool, self._material()))  # fmt: skip
+                run, self._spool, self._material(), options.limits))  # fmt: skip
             return self._settled(run, options, contents)
         path = Path(self._origin.facts["path"]) if kind != REMOTE else self._fetched(run)
         name = str(self._origin.facts["name"])
@@ -234,7 +234,9 @@ class PreparedUpload:
         contents = self._table(
             run,
             lambda found: self._is_of(run, path, found),
-            lambda: spool_file(run, self._spool, path, table, options.sheet, options.header),
+            lambda: spool_file(
+                run, self._spool, path, table, options.sheet, options.header, options.limits
+            ),
         )
         return self._settled(run, options, contents)
 
@@ -271,7 +273,9 @@ class PreparedUpload:
         contents = spool.contents
         if contents is None or not self._is_of(run, path, contents):
             refuse_overrides(options, replace(self._origin, name=str(path)))
-            contents = spool_file(run, spool, path, kind, options.sheet, options.header)
+            contents = spool_file(
+                run, spool, path, kind, options.sheet, options.header, options.limits
+            )
             spool.write_contents(contents)
         return spool.table, contents
 
@@ -344,6 +348,7 @@ class PreparedUpload:
                 options.overrides,
                 keeps_rejects=keeps_rejects,
                 needs_types=options.types != "text",
+                limits=options.limits,
             )
         else:
             refuse_overrides(options, self._origin)

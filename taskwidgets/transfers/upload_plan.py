@@ -13,6 +13,7 @@ from taskwidgets.tabular.conversion import conversions
 from taskwidgets.tabular.description import Description
 from taskwidgets.tabular.dialect import Dialect, postgres_encoding
 from taskwidgets.tabular.grammar import Grammar
+from taskwidgets.tabular.limits import Limits
 from taskwidgets.tabular.source import Fingerprint
 from taskwidgets.transfers.names import TableName
 
@@ -111,6 +112,7 @@ class UploadPlan:
     source_column: str | None = None
     source_name: str = ""  # what the source column says of each row
     parts: tuple[Part, ...] = ()  # several files, of which this plan is the sum
+    limits: Limits = field(default_factory=Limits)
     base: int = 0  # of one of several: where its first byte stands in the ledger
 
     @property
@@ -258,6 +260,7 @@ class UploadPlan:
             "source_key": self.source_key,
             "loads_again": self.loads_again,
             "beginnings": self.beginnings,
+            "limits": self.limits.to_json(),
         }
 
     @classmethod
@@ -293,4 +296,5 @@ class UploadPlan:
             source_key=stored.get("source_key"),
             loads_again=stored.get("loads_again", False),
             beginnings=stored.get("beginnings", 0),
+            limits=Limits.from_json(stored.get("limits")),
         )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
 from taskwidgets.tabular.description import Description
 from taskwidgets.tabular.detection.records import Record, split_records
 from taskwidgets.tabular.detection.values import Values, convert
+from taskwidgets.tabular.limits import DEFAULT_MAX_ROW
 from taskwidgets.tabular.sample import Row, Sample
 from taskwidgets.tabular.types import TEXT, infer_types
 
@@ -35,8 +36,14 @@ def scan_all(
     values: Values,
     *,
     last_line: int | None = None,
+    longest: int = DEFAULT_MAX_ROW,
+    too_long: Callable[[int], Exception],
 ) -> Scanned:
-    """Read everything; ``last_line``: the physical line after which the first table is over."""
+    """Read everything; ``last_line``: the physical line after which the first table is over.
+
+    ``longest``: bytes of a record at most; ``too_long`` makes the error for one that is longer, by
+    its physical line.
+    """
     columns, width = description.columns, len(description.columns)
     types: dict[str, str] = {}
     rows = ragged = 0
@@ -71,7 +78,7 @@ def scan_all(
             _merge(types, infer_types(Sample(batch, whole=True), columns), batch, columns)
             batch.clear()
 
-    for record in _records(blocks, description, width):
+    for record in _records(blocks, description, width, longest, too_long):
         if record.line < description.skip_rows:
             continue
         if last_line is not None and record.line >= last_line:
@@ -90,7 +97,13 @@ def scan_all(
     return Scanned({column: types.get(column, TEXT) for column in columns}, rows, ragged)
 
 
-def _records(blocks: Iterable[bytes], description: Description, width: int) -> Iterator[Record]:
+def _records(
+    blocks: Iterable[bytes],
+    description: Description,
+    width: int,
+    longest: int,
+    too_long: Callable[[int], Exception],
+) -> Iterator[Record]:
     """All records, each with its true line."""
     decoder = codecs.getincrementaldecoder(description.encoding)(errors="replace")
     cr = description.line_terminator in ("\r", "")
@@ -113,11 +126,18 @@ def _records(blocks: Iterable[bytes], description: Description, width: int) -> I
         total = text.count("\n")
         sure = len(records)
         if not final:
-            while sure and records[sure - 1].line + records[sure - 1].lines > total - _HELD_BACK:
+            hold = total - _HELD_BACK
+            if len(text) > longest:  # a record that begins before is whole, or too long
+                hold = max(hold, text.count("\n", 0, len(text) - longest))
+            while sure and records[sure - 1].line + records[sure - 1].lines > hold:
                 sure -= 1
+            if not sure and len(text) > 2 * longest:
+                raise too_long(line + 1)
         done = records[sure].line if sure < len(records) else total
         for record in records[:sure]:
             record.line += line
+            if longest < len(text) and sum(map(len, record.fields)) > longest:
+                raise too_long(record.line + 1)
             yield record
         if final:
             return
