@@ -11,7 +11,7 @@ from taskwidgets.runtime.viewer import viewer
 from taskwidgets.tabular.description import Description
 from taskwidgets.tabular.detect import Detection, Finding, Table, detect
 from taskwidgets.tabular.limits import Limits
-from taskwidgets.transfers.origins.files import given_files, is_pattern
+from taskwidgets.transfers.origins.files import given_files, is_pattern, paths_of
 from taskwidgets.transfers.origins.given import Source
 from taskwidgets.transfers.origins.heads import source_head
 from taskwidgets.transfers.origins.pandas_values import is_frame
@@ -213,8 +213,8 @@ def _one(source: Source) -> tuple[Path | pd.DataFrame, str]:
         return Path(source), ""
     origin = given_files(source).origin
     assert origin is not None
-    paths = [Path(path) for path in origin.facts["paths"]]
-    return paths[0], f"{len(paths):,} files, of which this is the first" if paths[1:] else ""
+    paths = paths_of(origin.facts)
+    return Path(paths[0]), f"{len(paths):,} files, of which this is the first" if paths[1:] else ""
 
 
 # ---------------------------------------------------------------------- words

@@ -19,7 +19,7 @@ from taskwidgets.store.loaded_contents import Content, LoadedContent
 from taskwidgets.tabular.description import Description
 from taskwidgets.tabular.stream import open_stream
 from taskwidgets.transfers import tables
-from taskwidgets.transfers.mending import of_part, parts_of
+from taskwidgets.transfers.mending import parts_of, with_parts
 from taskwidgets.transfers.upload_plan import UploadPlan
 
 __all__ = ["check_before", "check_within", "contents"]
@@ -61,8 +61,7 @@ def check_within(connection: Connection, plan: UploadPlan, ledger: list[Checkpoi
 
 def contents(plan: UploadPlan, ledger: list[Checkpoint]) -> Iterator[Content]:
     """What each file of an upload holds, by its checkpoints."""
-    for part in parts_of(plan):
-        own = of_part(ledger, part)
+    for part, own in with_parts(plan, ledger):
         yield Content(
             *_names(plan, part),
             sum(entry.stop - entry.start for entry in own),
@@ -75,7 +74,7 @@ def _names(plan: UploadPlan, part: UploadPlan) -> tuple[str, str | None]:
     """What a source is called, and what identifies it."""
     if not plan.parts:
         return plan.source, plan.source_key
-    made_of = plan.parts[part.number].made_of
+    made_of = plan.parts.made_of.get(part.number)
     path = str(part.path) if made_of is None else str(made_of["path"])
     return path, path
 

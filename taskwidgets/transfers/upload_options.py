@@ -16,6 +16,7 @@ from taskwidgets.transfers.names import TableName
 __all__ = ["KIND", "UploadOptions"]
 
 KIND = "upload"
+LONGEST_SOURCE = 1 << 16  # characters; a longer one is stored as its hash
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,10 @@ class UploadOptions:
 
     def to_json(self) -> dict[str, Any]:
         """The options that were given, for the store."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        if len(self.source) > LONGEST_SOURCE:  # a list of paths: the plan has them
+            given["source"] = f"sha256 {hashlib.sha256(self.source.encode()).hexdigest()}"
+        return given
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> UploadOptions:

@@ -14,7 +14,7 @@ from taskwidgets.tabular.limits import DEFAULT_MAX_ROW
 from taskwidgets.tabular.sample import Row, Sample
 from taskwidgets.tabular.types import TEXT, infer_types
 
-__all__ = ["Scanned", "scan_all"]
+__all__ = ["Scanned", "merge_types", "scan_all"]
 
 # Lines that stay behind at the end of each block: a quoted field may go on in the next one.
 _HELD_BACK = 256
@@ -75,7 +75,7 @@ def scan_all(
             ]
         )
         if len(batch) >= 20_000:
-            _merge(types, infer_types(Sample(batch, whole=True), columns), batch, columns)
+            merge_types(types, infer_types(Sample(batch, whole=True), columns), batch, columns)
             batch.clear()
 
     for record in _records(blocks, description, width, longest, too_long):
@@ -93,7 +93,7 @@ def scan_all(
             break
         take(held.pop(0))
     if batch:
-        _merge(types, infer_types(Sample(batch, whole=True), columns), batch, columns)
+        merge_types(types, infer_types(Sample(batch, whole=True), columns), batch, columns)
     return Scanned({column: types.get(column, TEXT) for column in columns}, rows, ragged)
 
 
@@ -148,7 +148,7 @@ def _records(
         line += done
 
 
-def _merge(
+def merge_types(
     types: dict[str, str], found: dict[str, str], batch: list[Row], columns: Iterable[str]
 ) -> None:
     """Widen the types by those of a batch; a column of which it has no value says nothing."""
