@@ -34,6 +34,7 @@ TEXTS_IN_MEMORY = 16 << 20  # bytes of XML
 CACHED_TEXTS = 1 << 15
 LONGEST_CACHED = 256  # characters
 HEAD_BYTES = 1 << 16
+MOST_TAGS = 1000  # that are remembered
 
 _DIMENSION = re.compile(rb'<(?:\w+:)?dimension\s[^>]*?ref="(?:[A-Z]+\d+:)?[A-Z]+(\d+)"')
 _DTD = (b"<!DOCTYPE", b"<!ENTITY")
@@ -113,6 +114,9 @@ class Workbook:
                 timedelta_formats=self._book._timedelta_formats,
             )
             for element in _elements(file, "row", where):
+                if not len(element):
+                    yield []
+                    continue
                 _, cells = parser.parse_row(element)
                 parser.row_dimensions.clear()  # else those of all rows are kept
                 yield _in_columns(cells)
@@ -266,12 +270,17 @@ def _elements(file: Part, name: str, where: str) -> Iterator[ET.Element]:
     parents: list[ET.Element] = []
     inside = 0  # so many elements of the name are open
     number = 1
+    wanted: dict[str, bool] = {}
 
     def place() -> str:
         return f"{where}, row {number:,}"
 
     for event, element in _parsed(file, place):
-        is_wanted = element.tag.rpartition("}")[2] == name
+        is_wanted = wanted.get(element.tag)
+        if is_wanted is None:
+            if len(wanted) > MOST_TAGS:
+                wanted.clear()
+            is_wanted = wanted[element.tag] = element.tag.rpartition("}")[2] == name
         if event == "start":
             parents.append(element)
             inside += is_wanted

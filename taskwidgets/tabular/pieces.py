@@ -220,6 +220,8 @@ class Cutter:
             if wanted >= min(_KEPT_BYTES, self._limits.row) and not damaged:
                 found = self._look_through(start)
                 damaged = found is None
+                if damaged:
+                    self._check_line(start)
                 if found is not None:
                     wanted = max(wanted, found - start)
                     continue
@@ -358,6 +360,16 @@ class Cutter:
             f"of {self._data_stop or 0:,}",
             path=path,
         )
+
+    def _check_line(self, start: int) -> None:
+        """SourceError where the line that begins here is too long for a row, by itself."""
+        position = start
+        while position - start <= self._limits.row:
+            chunk = self._stream.read_at(position, BLOCK_BYTES)
+            if not chunk or self._grammar.end_byte in chunk:
+                return
+            position += len(chunk)
+        raise self._too_long(start)
 
     def _check_rows(self, view: memoryview, pieces: Sequence[Piece], start: int) -> None:
         """SourceError where a record of the segment that begins at ``start`` is too long."""
