@@ -7,6 +7,7 @@ dialects and the columns' order may differ. In the ledger, each has a range of p
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import defaultdict, deque
@@ -36,6 +37,7 @@ from taskwidgets.transfers.lenient_batches import LenientSegments
 from taskwidgets.transfers.loading import StrictLoader
 from taskwidgets.transfers.mending import check_parts
 from taskwidgets.transfers.origins.files import matching, paths_of
+from taskwidgets.transfers.part_list import PartList
 from taskwidgets.transfers.segment_batches import WAITS, Segments, StrictSegments
 from taskwidgets.transfers.upload import Gap, Upload
 from taskwidgets.transfers.upload_plan import PART_BYTES, UploadPlan
@@ -63,13 +65,10 @@ class ManyUpload(Upload):
 
     def _load_missing(self, run: Run, plan: UploadPlan, missing: list[Gap], workers: int) -> None:
         assert self._digest is not None
-        by_part: dict[int, list[Gap]] = defaultdict(list)
-        for start, stop in missing:
-            number = start // PART_BYTES
-            base = number * PART_BYTES
-            by_part[number].append((start - base, None if stop is None else stop - base))
+        left = _left(plan.parts, missing)
+        missing.clear()  # of very many files, it takes much memory
         common, workers = self._common(run, plan, workers)
-        with _Parts(run, self._store, plan, self._staging, by_part, self._digest, common) as parts:
+        with _Parts(run, self._store, plan, self._staging, left, self._digest, common) as parts:
             self._crew(run, parts, workers).work()
             ends = parts.ends
         if ends:
@@ -114,8 +113,11 @@ class ManyUpload(Upload):
         rows: dict[int, int] = defaultdict(int)
         rejected: dict[int, int] = defaultdict(int)
         for entry in ledger:
-            rows[entry.start // PART_BYTES] += entry.rows
-            rejected[entry.start // PART_BYTES] += entry.rejected
+            number = entry.start // PART_BYTES
+            if number >= MOST_NOTES:
+                break  # the ledger is in the order of the source
+            rows[number] += entry.rows
+            rejected[number] += entry.rejected
         notes = [
             f"{plan.parts.name(number)}: {counted(rows[number], 'row')}"
             + (f", {rejected[number]:,} rejected" if rejected[number] else "")
@@ -134,6 +136,20 @@ class ManyUpload(Upload):
                 "all that match now"
             )
         return replace(plan, notes=(*plan.notes, *notes))
+
+
+# A file that is to be loaded: its number where all of it is missing, else what is, too.
+_Left = int | tuple[int, list[Gap]]
+
+
+def _left(parts: PartList, missing: list[Gap]) -> deque[_Left]:
+    """The files that are to be loaded, in their order, and the positions in each."""
+    found: deque[_Left] = deque()
+    for number, gaps in itertools.groupby(missing, lambda gap: gap[0] // PART_BYTES):
+        base = number * PART_BYTES
+        own = [(start - base, None if stop is None else stop - base) for start, stop in gaps]
+        found.append(number if own == [parts.bounds(number)] else (number, own))
+    return found
 
 
 def sizes(plan: UploadPlan) -> list[tuple[Path | str, int]]:
@@ -195,7 +211,7 @@ class _Parts:
         store: PostgresJobStore,
         plan: UploadPlan,
         staging: Any,
-        missing: dict[int, list[Gap]],
+        left: deque[int | tuple[int, list[Gap]]],
         digest: FileDigest,
         common: Common,
     ) -> None:
@@ -204,7 +220,7 @@ class _Parts:
         self._plan = plan
         self._staging = staging
         self._digest = digest
-        self._left = deque(sorted(missing.items()))
+        self._left = left
         self._before = [0]
         for size in plan.parts.sizes:
             self._before.append(self._before[-1] + size)
@@ -233,7 +249,7 @@ class _Parts:
                     small = self._small_files()
                     if small is not None:
                         return small
-                    self._current = self._begin(*self._left.popleft())
+                    self._current = self._begin(*self._popped())
                 part = self._current
                 part.held += 1
             batch = part.task.take()
@@ -291,12 +307,13 @@ class _Parts:
         most = self._common.pace.batch_bytes()
         numbers: list[int] = []
         total = 0
-        for number, gaps in self._left:
-            start, stop = bounds = parts.bounds(number)
+        for number in self._left:
+            if not isinstance(number, int):
+                break
+            start, stop = parts.bounds(number)
             if (
                 stop is None
                 or stop - start > SMALL_BYTES
-                or gaps != [bounds]
                 or parts.has_description(number)
                 or (numbers and parts.like(number) != parts.like(numbers[0]))
                 or (numbers and total + stop - start > most)
@@ -311,6 +328,11 @@ class _Parts:
             self._left.popleft()
         self._say(numbers[0], parts.name(numbers[0]))
         return _SmallFiles(numbers, total)
+
+    def _popped(self) -> tuple[int, list[Gap]]:
+        """The next file, and what is missing of it."""
+        found = self._left.popleft()
+        return found if not isinstance(found, int) else (found, [self._plan.parts.bounds(found)])
 
     def _carry_together(self, tool: Hand, batch: _SmallFiles) -> bool:
         """Load the files as one segment; False where each has to be loaded by itself."""

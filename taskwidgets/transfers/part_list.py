@@ -35,6 +35,7 @@ _NUMBERS = (
     "data_stop",
     "first_line",
     "like",
+    "sample",
 )
 
 
@@ -101,9 +102,11 @@ class PartList(Sequence[Part]):
     """Files in their order; a file that is asked for is made into a `Part`."""
 
     def __init__(self, parts: Iterable[Part] = ()) -> None:
-        self._names: list[str] = []
+        self._names: dict[int, str] = {}  # that are not the ends of their paths
+        self._folder = 0  # how much of a path comes before its name
         self._paths: list[str] = []
-        self._samples: list[str] = []
+        self._samples: list[str] = []  # of few files, all of it
+        self._json: Any = None
         self._numbers = {name: array("q") for name in _NUMBERS}
         self._likes: list[_Like] = []
         self._like_numbers: dict[str, int] = {}
@@ -113,13 +116,18 @@ class PartList(Sequence[Part]):
 
     def append(self, part: Part) -> None:
         """Add a file at the end; only while nobody else has the list."""
+        number, path = len(self._paths), str(part.path)
         if part.made_of is not None:
-            self._made_of[len(self._names)] = part.made_of
-        self._names.append(part.name)
-        path = str(part.path)
+            self._made_of[number] = part.made_of
+        if not number and path.endswith(part.name):
+            self._folder = len(path) - len(part.name)
+        if path[self._folder :] != part.name:
+            self._names[number] = part.name
         self._paths.append(path)
+        self._json = None
         own, numbers = part.fingerprint, self._numbers
-        self._samples.append(own.sample)
+        if number < FEW:
+            self._samples.append(own.sample)
         for name, value in (
             ("size", own.size),
             ("mtime_ns", own.mtime_ns),
@@ -129,6 +137,7 @@ class PartList(Sequence[Part]):
             ("data_stop", part.data_stop),
             ("first_line", part.first_line),
             ("like", self._like(part)),
+            ("sample", int(own.sample[: 2 * SAMPLE_BYTES] or "0", 16)),
         ):
             # An inode may have 64 bits, without a sign.
             numbers[name].append(
@@ -136,7 +145,7 @@ class PartList(Sequence[Part]):
             )
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._paths)
 
     @overload
     def __getitem__(self, number: int) -> Part: ...
@@ -152,12 +161,14 @@ class PartList(Sequence[Part]):
         dialect, columns, description = self._likes[values["like"]]
         ctime, inode, stop = values["ctime_ns"], values["inode"], values["data_stop"]
         return Part(
-            name=self._names[number],
+            name=self.name(number),
             path=Path(self._paths[number]),
             fingerprint=Fingerprint(
                 values["size"],
                 values["mtime_ns"],
-                self._samples[number],
+                self._samples[number]
+                if len(self) <= FEW
+                else f"{values['sample'] % (1 << 64):0{2 * SAMPLE_BYTES}x}",
                 None if ctime == UNKNOWN else ctime,
                 None if inode == UNKNOWN else inode % (1 << 64),
             ),
@@ -190,7 +201,7 @@ class PartList(Sequence[Part]):
 
     def name(self, number: int) -> str:
         """What tells a file apart."""
-        return self._names[number]
+        return self._names.get(number) or self._paths[number][self._folder :]
 
     def bounds(self, number: int) -> tuple[int, int | None]:
         """Where a file's data begin and end; None: only reading will tell."""
@@ -245,6 +256,7 @@ class PartList(Sequence[Part]):
         """The list with other dialects for all files that are `like` some number."""
         made = PartList()
         made.__dict__.update(self.__dict__)
+        made._json = None
         made._likes = [
             (dialects.get(number, dialect), columns, description)
             for number, (dialect, columns, description) in enumerate(self._likes)
@@ -253,15 +265,22 @@ class PartList(Sequence[Part]):
 
     def to_json(self) -> Any:
         """What the store keeps: a list of few files, else one packed object."""
+        if self._json is None:
+            self._json = self._to_json()
+        return self._json
+
+    def is_stored_as(self, stored: Any) -> bool:
+        """Whether this is the list that the store keeps so."""
+        return self._json is not None and bool(self._json == stored)
+
+    def _to_json(self) -> Any:
         if len(self) <= FEW:
             return [part.to_json() for part in self]
         return {
             "count": len(self),
-            "names": pack_texts(self._names),
+            "folder": self._folder,
+            "names": {str(number): name for number, name in self._names.items()},
             "paths": pack_texts(self._paths),
-            "samples": _packed(
-                b"".join(bytes.fromhex(one)[:SAMPLE_BYTES] for one in self._samples)
-            ),
             "numbers": {
                 name: _packed(
                     np.diff(np.frombuffer(numbers, np.int64), prepend=0).astype("<i8").tobytes()
@@ -285,12 +304,9 @@ class PartList(Sequence[Part]):
         if isinstance(stored, list):
             return cls(map(Part.from_json, stored))
         made = cls()
-        made._names = unpack_texts(stored["names"])
+        made._folder = stored["folder"]
+        made._names = {int(number): name for number, name in stored["names"].items()}
         made._paths = unpack_texts(stored["paths"])
-        samples = _unpacked(stored["samples"])
-        made._samples = [
-            samples[at : at + SAMPLE_BYTES].hex() for at in range(0, len(samples), SAMPLE_BYTES)
-        ]
         for name in _NUMBERS:
             steps = np.frombuffer(_unpacked(stored["numbers"][name]), "<i8")
             made._numbers[name] = array("q", np.cumsum(steps).astype(np.int64).tobytes())
@@ -303,6 +319,7 @@ class PartList(Sequence[Part]):
             for one in stored["like"]
         ]
         made._made_of = {int(number): one for number, one in stored["made_of"].items()}
+        made._json = stored
         return made
 
     def _like(self, part: Part) -> int:

@@ -193,7 +193,8 @@ class Upload:
             with self._store.in_transaction() as connection:
                 if final:
                     self._store.lock(connection, run.claim)
-                self._plan = UploadPlan.from_json(self._store.plan(connection, run.claim))
+                stored = self._store.plan(connection, run.claim)
+                self._plan = UploadPlan.from_json(stored, self._plan)
                 ledger[:] = checkpoints.committed(connection, run.job_id)
 
         self._store.database.patiently(look, run.say)

@@ -210,8 +210,16 @@ class UploadPlan:
         }
 
     @classmethod
-    def from_json(cls, stored: dict[str, Any]) -> UploadPlan:
-        """The reverse of ``to_json``."""
+    def from_json(cls, stored: dict[str, Any], known: UploadPlan | None = None) -> UploadPlan:
+        """The reverse of ``to_json``.
+
+        ``known``: a plan of the same job, whose files are taken where they are the same.
+        """
+        parts = stored.get("parts", [])
+        if known is not None and known.parts.is_stored_as(parts):
+            listed = known.parts
+        else:
+            listed = PartList.from_json(parts)
         described = stored.get("description")
         return cls(
             path=Path(stored["path"]),
@@ -233,7 +241,7 @@ class UploadPlan:
             origin=stored.get("origin"),
             source_column=stored.get("source_column"),
             source_name=stored.get("source_name", ""),
-            parts=PartList.from_json(stored.get("parts", [])),
+            parts=listed,
             names=stored.get("names"),
             inferred=tuple(stored.get("inferred", ())),
             exact_types={
