@@ -97,6 +97,8 @@ def upload(
     source_column: bool | str = False,
     sheet: str | int | None = None,
     storage_options: Mapping[str, object] | None = None,
+    max_unpacked: int | str | None = None,
+    max_row: int | str | None = None,
     workers: int | None = None,
     max_rate: float | None = None,
     client: object = None,
@@ -142,6 +144,12 @@ def upload(
     ``cast``: a value that a column's type would change does not fit (``1.999`` into
     ``numeric(10,2)``, a time into ``date``, a zone into ``timestamp``); ``"assignment"`` has
     Postgres round and cut it, as INSERT does.
+    ``max_row``: bytes that a row may have as it is written in the file, by default 16 MiB;
+    ``max_unpacked``: bytes that a packed file, an Excel workbook or a Parquet file may become, by
+    default 4 GiB, or 100 times the file's size where that is more. Both are a number, or a text
+    such as ``"64 MB"``, and stop the job where a row, or a file, is larger: such ones are mostly
+    damaged, and a small file could fill memory and disk. The error names the file, the row and the
+    option.
     ``workers``: connections that COPY at once, by default as many as the machine has cores, 4 at
     most. ``max_rate``: bytes per second, for a database that others use; ``job.max_rate`` changes
     it while the job runs. ``client``: a ``distributed.Client`` or the address of a Dask scheduler,
@@ -163,6 +171,7 @@ def upload(
         source, table, if_exists=if_exists, on_error=on_error, types=types, delimiter=delimiter,
         quotechar=quotechar, encoding=encoding, header=header, null_values=null_values,
         names=names, source_column=source_column, sheet=sheet, storage_options=storage_options,
+        max_unpacked=max_unpacked, max_row=max_row,
         workers=workers, max_rate=max_rate, client=client, again=again, max_rejects=max_rejects,
         cast=cast, **reading,
     )  # fmt: skip

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from taskwidgets.errors import OptionError
+from taskwidgets.tabular.limits import checked_bytes
 
 __all__ = ["DOWNLOAD", "PREVIEW", "RESUME", "UPLOAD", "Option", "arguments", "spelled"]
 
@@ -121,6 +122,15 @@ def _rate(text: str) -> float:
     return float(found[1]) * SIZES[found[2]]
 
 
+def _size(text: str) -> int:
+    try:
+        size = checked_bytes(int(text) if text.isdecimal() else text, "it")
+    except OptionError:
+        raise ValueError("it is a number of bytes, such as 500000, '64 MB' or 2GiB") from None
+    assert size is not None
+    return size
+
+
 def _limit(text: str) -> float:
     try:
         if text.endswith("%"):
@@ -179,6 +189,12 @@ _SHEET = Option("sheet", "Of an Excel workbook: the sheet's name, or its number 
                 _sheet, "SHEET")  # fmt: skip
 _AGAIN = Option("again", "Start over, also when the same job is there already.", None)
 
+_LIMITS = (
+    Option("max_unpacked", "Bytes that a packed file, a workbook or a Parquet file may become "
+           "[default: 4 GiB, or 100 times its size].", _size, "SIZE"),
+    Option("max_row", "Bytes that a row of the file may have [default: 16 MiB].", _size, "SIZE"),
+)  # fmt: skip
+
 # How a file is written; what is not given is found out.
 _WRITTEN = (
     Option("delimiter", r"Sign between fields; \t for a tab, '' for one column.", _sign, "SIGN"),
@@ -216,6 +232,7 @@ UPLOAD = (
            str, "NAME"),
     _SHEET,
     *_WRITTEN,
+    *_LIMITS,
     *_HOW_MANY,
     _AGAIN,
 )  # fmt: skip
@@ -243,6 +260,7 @@ PREVIEW = (
     _NAMES,
     _SHEET,
     *_WRITTEN,
+    *_LIMITS,
 )
 
 RESUME = (

@@ -10,7 +10,8 @@ from taskwidgets.errors import OptionError
 from taskwidgets.runtime.viewer import viewer
 from taskwidgets.tabular.description import Description
 from taskwidgets.tabular.detect import Detection, Finding, Table, detect
-from taskwidgets.transfers.origins.files import given_files, is_pattern
+from taskwidgets.tabular.limits import Limits
+from taskwidgets.transfers.origins.files import given_files, is_pattern, paths_of
 from taskwidgets.transfers.origins.given import Source
 from taskwidgets.transfers.origins.heads import source_head
 from taskwidgets.transfers.origins.pandas_values import is_frame
@@ -142,6 +143,8 @@ def preview(
     date_formats: Mapping[str, str] | None = None,
     booleans: Mapping[str, tuple[str, str]] | None = None,
     names: Literal["snake"] | None = None,
+    max_unpacked: int | str | None = None,
+    max_row: int | str | None = None,
 ) -> Preview:
     """Find out how a file is written, and show it with its first rows; loads nothing.
 
@@ -158,7 +161,8 @@ def preview(
     ``thousands`` (signs in numbers), ``skip_rows`` and ``footer_rows`` (lines above and below the
     table), ``skip_initial_space`` (blanks behind a delimiter), ``line_terminator``,
     ``date_formats`` ({"column": "%d.%m.%Y"}), ``booleans`` ({"column": ("ja", "nein")}).
-    ``names="snake"``: the columns' names as ``upload`` makes them with it.
+    ``names="snake"``: the columns' names as ``upload`` makes them with it. ``max_unpacked``,
+    ``max_row``: as for ``upload``, where all of the file is read.
 
     Raises SourceError for a file that cannot be read or is no text, OptionError for an argument
     that makes no sense.
@@ -172,11 +176,13 @@ def preview(
         "skip_initial_space": skip_initial_space, "line_terminator": line_terminator,
         "date_formats": date_formats, "booleans": booleans, "names": names,
     }  # fmt: skip
+    limits = Limits.of(max_unpacked, max_row)
     path, beside = _one(source)
-    head = source_head(path, rows, sheet, header=header is not False, full=full)
+    head = source_head(path, rows, sheet, header=header is not False, full=full, limits=limits)
     if head is None:
         assert isinstance(path, Path)
-        return Preview(path, detect(path, overrides, full=full), rows, full=full, beside=beside)
+        detection = detect(path, overrides, full=full, limits=limits)
+        return Preview(path, detection, rows, full=full, beside=beside)
     return Preview(
         Path(head.name),
         Detection(
@@ -207,8 +213,8 @@ def _one(source: Source) -> tuple[Path | pd.DataFrame, str]:
         return Path(source), ""
     origin = given_files(source).origin
     assert origin is not None
-    paths = [Path(path) for path in origin.facts["paths"]]
-    return paths[0], f"{len(paths):,} files, of which this is the first" if paths[1:] else ""
+    paths = paths_of(origin.facts)
+    return Path(paths[0]), f"{len(paths):,} files, of which this is the first" if paths[1:] else ""
 
 
 # ---------------------------------------------------------------------- words

@@ -41,6 +41,7 @@ from taskwidgets.store.engines import address_of
 from taskwidgets.store.jobs import PostgresJobStore
 from taskwidgets.store.schema import SCHEMA
 from taskwidgets.store.translate import address
+from taskwidgets.tabular.limits import Limits
 from taskwidgets.transfers import download_plan, tables
 from taskwidgets.transfers.download_plan import DownloadOptions
 from taskwidgets.transfers.exporting import Exporting
@@ -195,6 +196,8 @@ class Workspace:
         source_column: bool | str = False,
         sheet: str | int | None = None,
         storage_options: Mapping[str, object] | None = None,
+        max_unpacked: int | str | None = None,
+        max_row: int | str | None = None,
         workers: int | None = None,
         max_rate: float | None = None,
         client: object = None,
@@ -210,6 +213,7 @@ class Workspace:
                 "tw.connect(url), without metadata="
             )
         means = _means(workers, client)
+        limits = Limits.of(max_unpacked, max_row)
         given = as_given(source, sheet=sheet, storage_options=storage_options)
         options = UploadOptions(
             source=given.identity,
@@ -228,6 +232,8 @@ class Workspace:
             names=names,
             source_column=(SOURCE_COLUMN if source_column is True else source_column) or None,
             sheet=sheet,
+            max_unpacked=limits.max_unpacked,
+            max_row=limits.max_row,
             source_hash=self._hash_of(given.secret_identity),
         )
         with self._database.begin() as connection:

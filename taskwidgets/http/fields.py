@@ -114,6 +114,7 @@ def described(schema: dict[str, Any], description: str) -> dict[str, Any]:
 JOB_ID = described(
     {"type": "integer", "minimum": 1, "maximum": 2**63 - 1}, "the job's number, as start gave it"
 )
+SIZE = {"type": ["integer", "string", "null"], "minimum": 1, "maximum": 2**62 - 1, "maxLength": 32}
 COMMON = {
     "workers": described(
         {"type": ["integer", "null"], "minimum": 1, "maximum": 64},
@@ -199,6 +200,13 @@ UPLOAD = Fields(
         ),
         "line_terminator": described(
             {"enum": ["\n", "\r\n", "\r", "", None]}, "what ends a line; null: detected"
+        ),
+        "max_unpacked": described(
+            SIZE, "bytes that a packed file, a workbook or a Parquet file may become, such as"
+            ' "2 GiB"; null: 4 GiB, or 100 times its size'
+        ),
+        "max_row": described(
+            SIZE, 'bytes that a row of the file may have, such as "64 MB"; null: 16 MiB'
         ),
         **COMMON,
     },

@@ -8,7 +8,7 @@ import contextvars
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -28,6 +28,7 @@ from taskwidgets.runtime.states import FINAL, OWNED
 from taskwidgets.runtime.store import JobRecord
 from taskwidgets.runtime.threads import LoopHandle
 from taskwidgets.tabular.source import check_readable
+from taskwidgets.transfers.origins.files import paths_of
 from taskwidgets.workspace import URL_VARIABLE, Workspace
 
 __all__ = ["Service"]
@@ -221,7 +222,7 @@ class Service:
         origin = spec.plan.get("origin")
         if origin is not None:  # several files, or one that is no delimited text, or none at all
             facts = origin["facts"]
-            for path in facts.get("paths", [facts["path"]] if "path" in facts else []):
+            for path in _paths(facts):
                 files.check(path)
         else:
             files.check(spec.source if PATH_OF[spec.kind] == "source" else spec.target)
@@ -239,3 +240,10 @@ class Service:
             if job.runs_here or job.state is record.state or time.monotonic() > deadline:
                 return job, record
             time.sleep(0.1)
+
+
+def _paths(facts: Mapping[str, Any]) -> list[str]:
+    """The files that a source is made of."""
+    if "paths" in facts or "packed_paths" in facts:
+        return paths_of(facts)
+    return [facts["path"]] if "path" in facts else []

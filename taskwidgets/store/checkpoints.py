@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ __all__ = [
     "forget",
     "is_committed",
     "record",
+    "record_many",
     "shift",
     "summary",
     "totals",
@@ -25,7 +27,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """Committed segments: bytes [start, stop) of the file, their records, their CRC-32.
 
@@ -74,6 +76,40 @@ def record(connection: Connection, claim: Claim, checkpoint: Checkpoint) -> bool
         },
     )
     return done.rowcount == 1
+
+
+# As RECORD, for many segments of an upload.
+RECORD_MANY = text(
+    """
+    INSERT INTO taskwidgets.checkpoints (job_id, from_byte, to_byte, rows, crc32, rejected)
+    SELECT held.id, made.start, made.stop, made.rows, made.crc32, 0
+    FROM (
+        SELECT id FROM taskwidgets.jobs
+        WHERE id = :job_id AND epoch = :epoch AND state IN ('running', 'pausing')
+        FOR SHARE
+    ) AS held,
+    unnest(
+        CAST(:starts AS bigint[]), CAST(:stops AS bigint[]), CAST(:rows AS bigint[]),
+        CAST(:crc32s AS bigint[])
+    ) AS made (start, stop, rows, crc32)
+    """
+)
+
+
+def record_many(connection: Connection, claim: Claim, made: Sequence[Checkpoint]) -> bool:
+    """As `record`, for segments that one transaction has loaded whole, without a reject."""
+    done = connection.execute(
+        RECORD_MANY,
+        {
+            "starts": [one.start for one in made],
+            "stops": [one.stop for one in made],
+            "rows": [one.rows for one in made],
+            "crc32s": [one.crc32 for one in made],
+            "job_id": claim.job_id,
+            "epoch": claim.epoch,
+        },
+    )
+    return done.rowcount == len(made)
 
 
 # What is looked at after the lock is of the time after it: that needs READ COMMITTED, whatever the

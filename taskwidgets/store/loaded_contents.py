@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,6 +12,9 @@ from sqlalchemy import Connection, insert, or_, select, text
 from taskwidgets.store.schema import loaded_contents
 
 __all__ = ["Content", "LoadedContent", "lock", "of_table", "record"]
+
+
+AT_ONCE = 1000  # rows of a statement
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class LoadedContent:
 def record(
     connection: Connection,
     job_id: int,
-    contents: Sequence[Content],
+    contents: Iterable[Content],
     *,
     table_oid: int,
     table_name: str,
@@ -51,19 +55,19 @@ def record(
     made_table: bool,
 ) -> None:
     """Record what a job put into a table, in the transaction of its cutover."""
-    if not contents:
-        return
-    connection.execute(
-        insert(loaded_contents),
-        [
-            {
-                "job_id": job_id, "table_oid": table_oid, "table_name": table_name, "xid": xid,
-                "made_table": made_table, "source": one.source, "source_key": one.source_key,
-                "bytes": one.size, "crc32": one.crc32, "rows": one.rows,
-            }
-            for one in contents
-        ],
-    )  # fmt: skip
+    left = iter(contents)
+    while some := list(itertools.islice(left, AT_ONCE)):
+        connection.execute(
+            insert(loaded_contents),
+            [
+                {
+                    "job_id": job_id, "table_oid": table_oid, "table_name": table_name, "xid": xid,
+                    "made_table": made_table, "source": one.source, "source_key": one.source_key,
+                    "bytes": one.size, "crc32": one.crc32, "rows": one.rows,
+                }
+                for one in some
+            ],
+        )  # fmt: skip
 
 
 def of_table(connection: Connection, table_oid: int, table_name: str) -> list[LoadedContent]:

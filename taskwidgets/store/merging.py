@@ -40,6 +40,7 @@ class Merger:
         self._job_id = job_id
         self._lock = threading.Lock()
         self._count = MERGE_AFTER  # those of earlier attempts, with the very first one
+        self._left = 0  # after the last merge
 
     def merge_if_due(self, connection: Connection) -> None:
         """Called in each transaction that records a checkpoint, of one thread or several.
@@ -47,13 +48,17 @@ class Merger:
         One of them merges; should its transaction come to nothing, a later one does.
         """
         if self.is_due():
-            merge(connection, self._job_id)
+            left = merge(connection, self._job_id)
+            # Those of many small files never follow each other: to read them all each time would
+            # take a time that grows with the square of their number.
+            with self._lock:
+                self._left = left
 
     def is_due(self) -> bool:
         """Called for each checkpoint: whether its transaction is to merge."""
         with self._lock:
             self._count += 1
-            is_due = self._count > MERGE_AFTER
+            is_due = self._count > max(MERGE_AFTER, self._left)
             if is_due:
                 self._count = 0
         return is_due
@@ -73,17 +78,18 @@ DELETE = text(
 )
 
 
-def merge(connection: Connection, job_id: int) -> None:
-    """Make one of all that follow each other, in the caller's transaction.
+def merge(connection: Connection, job_id: int) -> int:
+    """Make one of all that follow each other, in the caller's transaction; how many are left.
 
     Those since the last claim and those from before it stay apart. Nothing is done while another
     transaction merges; what any other one has locked is left alone.
     """
     if not connection.scalar(TRY_LOCK, {"name": f"taskwidgets merges job {job_id}"}):
-        return
-    groups = [group for group in _groups(_entries(connection, job_id)) if len(group) > 1]
+        return 0
+    found = list(_groups(_entries(connection, job_id)))
+    groups = [group for group in found if len(group) > 1]
     if not groups:
-        return
+        return len(found)
     connection.execute(
         DELETE,
         {
@@ -93,6 +99,7 @@ def merge(connection: Connection, job_id: int) -> None:
         },
     )
     connection.execute(checkpoints.insert(), [_values(job_id, _merged(group)) for group in groups])
+    return len(found)
 
 
 def _values(job_id: int, entry: _Entry) -> dict[str, object]:

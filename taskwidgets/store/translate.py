@@ -36,7 +36,9 @@ EXHAUSTED_TEXTS = (
 READ_ONLY_STATE = "25006"  # read_only_sql_transaction
 # undefined_table, invalid_schema_name; statements of the package are on these tables only
 MISSING_STATES = frozenset({"42P01", "3F000"})
-OWN_SCHEMA = re.compile(rf'^(?:relation "{SCHEMA}\.(?!taskwidgets_staging_)\w+"|schema "{SCHEMA}") does not exist$')
+OWN_SCHEMA = re.compile(
+    rf'^(?:relation "{SCHEMA}\.(?!taskwidgets_staging_)\w+"|schema "{SCHEMA}") does not exist$'
+)
 QUERY_CANCELLED = "57014"
 
 

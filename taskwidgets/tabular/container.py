@@ -12,6 +12,7 @@ import bz2
 import errno
 import io
 import lzma
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ from taskwidgets.errors import SourceError
 from taskwidgets.tabular.decoding import in_one_line
 from taskwidgets.tabular.description import CONTAINERS
 from taskwidgets.tabular.formats import foreign_format, packed_format
+from taskwidgets.tabular.limits import Limits
 
 __all__ = ["HEAD_BYTES", "detect_container", "open_container"]
 
@@ -33,6 +35,8 @@ _BUFFER_BYTES = 1 << 18
 # zstd may write 128 KiB for 4 bytes (a run of one byte), so input goes in by small pieces: what
 # one of them can become is 64 MiB, and of usual text 10 to 20 KiB.
 _ZSTD_PIECE_BYTES = 1 << 11
+# As ``xz -9`` needs 65 MiB to unpack; more is for files that were made to need it.
+_XZ_MEMORY_BYTES = 96 << 20
 T = TypeVar("T")
 
 _LISTED = 5  # names in an error about a zip with several files
@@ -51,12 +55,13 @@ def detect_container(head: bytes) -> str:
     return packed_format(head)
 
 
-def open_container(path: Path, container: str) -> BinaryIO:
+def open_container(path: Path, container: str, limits: Limits | None = None) -> BinaryIO:
     """The unpacked bytes of a file, for reading forward only; to be closed by the caller.
 
     ``container`` is one of `CONTAINERS`. A zip must hold exactly one file, besides folders and
     what macOS puts in. Raises SourceError, as does each read later, for an archive that is broken
-    or ends too early, needs a password, or holds several files.
+    or ends too early, needs a password, holds several files, or unpacks to more than the limits
+    allow (None: the defaults).
     """
     if container not in CONTAINERS:
         raise ValueError(f"container must be one of {CONTAINERS}, not {container!r}")
@@ -66,16 +71,24 @@ def open_container(path: Path, container: str) -> BinaryIO:
         except OSError as error:
             raise _unreadable(path, error) from None
     opened = _translated(path, container, lambda: _OPENERS[container](path))
-    return io.BufferedReader(_Unpacked(path, container, opened), _BUFFER_BYTES)
+    return io.BufferedReader(
+        _Unpacked(path, container, opened, Limits() if limits is None else limits), _BUFFER_BYTES
+    )
 
 
 class _Unpacked(io.RawIOBase):
-    """A library's reader whose errors are ours."""
+    """A library's reader whose errors are ours, and that stops at the limit."""
 
-    def __init__(self, path: Path, container: str, inner: BinaryIO | io.BufferedIOBase) -> None:
+    def __init__(
+        self, path: Path, container: str, inner: BinaryIO | io.BufferedIOBase, limits: Limits
+    ) -> None:
         self._path = path
         self._container = container
         self._inner = inner
+        self._limits = limits
+        self._packed = os.fstat(inner.fileno()).st_size
+        self._most = limits.unpacked(self._packed)
+        self._unpacked = 0
 
     def readable(self) -> bool:
         return True
@@ -83,6 +96,9 @@ class _Unpacked(io.RawIOBase):
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         data = _translated(self._path, self._container, lambda: self._inner.read(len(buffer)))
         buffer[: len(data)] = data
+        self._unpacked += len(data)
+        if self._unpacked > self._most:
+            self._limits.check_unpacked(self._path, self._packed, self._unpacked)
         return len(data)
 
     def fileno(self) -> int:
@@ -132,6 +148,54 @@ class _Zstd(io.BufferedIOBase):
         super().close()
 
 
+class _Xz(io.BufferedIOBase):
+    """All streams of an xz file; unlike the library's own reader it bounds the memory.
+
+    A stream's header says how much memory unpacking takes, up to 4 GiB.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb", buffering=_BUFFER_BYTES)
+        self._stream = self._new()
+        self._begun = False  # the stream has had a byte, so it must end
+
+    @staticmethod
+    def _new() -> lzma.LZMADecompressor:
+        return lzma.LZMADecompressor(lzma.FORMAT_AUTO, memlimit=_XZ_MEMORY_BYTES)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        wanted = -1 if size is None else size
+        packed = b""
+        while True:
+            if self._stream.eof:
+                # Streams may follow each other, with zero bytes between them (xz format, 2.2).
+                packed = self._stream.unused_data
+                while not packed.lstrip(b"\0") and (more := self._file.read(_BUFFER_BYTES)):
+                    packed = packed.lstrip(b"\0") + more
+                packed = packed.lstrip(b"\0")
+                if not packed:
+                    return b""
+                self._stream, self._begun = self._new(), False
+            elif self._stream.needs_input and not packed:
+                packed = self._file.read(_BUFFER_BYTES)
+                if not packed:
+                    if self._begun:
+                        raise EOFError
+                    return b""
+            self._begun = True
+            data = self._stream.decompress(packed, wanted)
+            packed = b""
+            if data:
+                return data
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
 class _ZipMember(io.BufferedIOBase):
     """The one file in a zip; closing it closes the archive."""
 
@@ -165,7 +229,7 @@ _OPENERS: dict[str, Callable[[Path], BinaryIO | io.BufferedIOBase]] = {
     "gzip": _open_gzip,
     "zstd": _Zstd,
     "bzip2": bz2.BZ2File,
-    "xz": lzma.LZMAFile,
+    "xz": _Xz,
     "zip": _ZipMember,
 }
 
@@ -221,6 +285,14 @@ def _translated(path: Path, container: str, call: Callable[[], T]) -> T:
     except OSError as error:
         if error.errno not in (None, errno.EINVAL):  # a place before the file's beginning
             raise _unreadable(path, error) from None
+        raise _broken(path, container, error) from None
+    except lzma.LZMAError as error:
+        if "limit" in str(error).lower():  # its only sign; there is no number
+            raise SourceError(
+                f"{path} is an xz file that takes more than {_XZ_MEMORY_BYTES >> 20} MiB of memory "
+                "to unpack; pack it again, with xz -9 at most",
+                path=path,
+            ) from None
         raise _broken(path, container, error) from None
     except Exception as error:  # noqa: BLE001 - whatever the library's code meets in damaged bytes
         raise _broken(path, container, error) from None

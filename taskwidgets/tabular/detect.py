@@ -38,6 +38,7 @@ from taskwidgets.tabular.detection.scan import scan_all
 from taskwidgets.tabular.detection.values import Values, convert, find_values
 from taskwidgets.tabular.header import MAX_COLUMNS
 from taskwidgets.tabular.identifiers import by_column, renamed, snake_names
+from taskwidgets.tabular.limits import Limits
 from taskwidgets.tabular.sample import Row, Sample
 from taskwidgets.tabular.source import check_readable
 from taskwidgets.tabular.types import infer_types
@@ -96,16 +97,18 @@ def detect(
     overrides: Mapping[str, object] | None = None,
     *,
     full: bool = False,
+    limits: Limits | None = None,
 ) -> Detection:
     """Find out how a source is written, from excerpts of it: under 2 s for a file of any size.
 
     ``overrides``: what is known already, by the names in `OVERRIDES`; ``header`` is True, False or
     the number of header rows, ``null_values`` a text or several, ``names`` a rule by which the
     columns are renamed; other options may call them by their new names or the file's. ``full``:
-    read all of the source, so that types and the number of rows are exact.
+    read all of the source, so that types and the number of rows are exact. ``limits``: for a row,
+    and for what the source unpacks to, where all of it is read; None: the defaults.
 
-    Raises SourceError for what cannot be read or is no delimited text, OptionError for an
-    override that makes no sense. A file that is damaged is no error here.
+    Raises SourceError for what cannot be read, is no delimited text or exceeds a limit, OptionError
+    for an override that makes no sense. A file that is damaged is no error here.
     """
     given = checked_overrides(overrides or {})
     source = check_readable(path)
@@ -196,7 +199,7 @@ def detect(
         renamed=renamed(layout.header, layout.names) if layout.header_rows else (),
     )
     if full and layout.names and not (detection.rows is not None and whole):
-        return _scanned(source, detection, values)
+        return _scanned(source, detection, values, Limits() if limits is None else limits)
     return detection
 
 
@@ -379,14 +382,19 @@ def _is_clean(records: Sequence[Record], layout: Layout, text: str) -> bool:
     return "\0" not in text and not any(one.flaws for one in table)
 
 
-def _scanned(path: Path, detection: Detection, values: Values) -> Detection:
+def _scanned(path: Path, detection: Detection, values: Values, limits: Limits) -> Detection:
     """The detection with types and number of rows from all of the source."""
     description = detection.description
     last_line = None
     if detection.tables:
         last_line = detection.tables[0].first_line - 1
     found = scan_all(
-        stream_blocks(path, description.container), description, values, last_line=last_line
+        stream_blocks(path, description.container, limits),
+        description,
+        values,
+        last_line=last_line,
+        too_long=lambda line: limits.long_row(path, f"line {line:,}", line=line),
+        longest=limits.row,
     )
     return replace(
         detection,

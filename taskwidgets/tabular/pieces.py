@@ -20,8 +20,9 @@ from taskwidgets.errors import SourceChanged, SourceError
 from taskwidgets.tabular.boundaries import BLOCK_BYTES
 from taskwidgets.tabular.extent import NeedsMore, damaged_stop
 from taskwidgets.tabular.grammar import Grammar
+from taskwidgets.tabular.limits import MAX_RECORD_BYTES, Limits
 from taskwidgets.tabular.ranges import merge
-from taskwidgets.tabular.segments import MAX_RECORD_BYTES, Segment
+from taskwidgets.tabular.segments import Segment
 from taskwidgets.tabular.stream import PlainStream, Stream
 from taskwidgets.tabular.triage import Block
 
@@ -31,6 +32,8 @@ __all__ = ["Cutter", "Piece", "PiecedSegment", "count_newlines"]
 # time on flight records: 128 KiB 0.79, 256 KiB 0.90, 1 MiB 0.82, 2 MiB 0.66 GB/s.
 _TRIAGE_BYTES = 1 << 18
 _FIRST_LOOK = 1 << 12  # bytes from a damaged record on; more only where they do not tell
+# bytes; behind a damaged record's line, so many are looked at to find its end (`extent`)
+_BEHIND_BYTES = 1 << 17
 _KEPT_LINES = 64  # workers are fewer, and each holds one segment
 _KEPT_BYTES = 1 << 22  # a record longer than this is looked through before it is kept in memory
 
@@ -71,7 +74,8 @@ class Cutter:
 
     ``data_start`` and ``data_stop`` are the positions of the first record and behind the last one
     (None: the stream's end); ``gaps`` what is missing of that, as for `SegmentReader`; None is all
-    of it. ``first_line`` is the line of ``data_start``.
+    of it. ``first_line`` is the line of ``data_start``. ``limits``: how long a record may be; None:
+    the default.
     """
 
     def __init__(
@@ -83,8 +87,10 @@ class Cutter:
         gaps: Sequence[tuple[int, int | None]] | None = None,
         *,
         first_line: int = 1,
+        limits: Limits | None = None,
     ) -> None:
         self._stream = stream
+        self._limits = Limits() if limits is None else limits
         self._grammar = grammar
         self._data_stop = stream.size if data_stop is None else data_stop
         missing = [(data_start, self._data_stop)] if gaps is None else sorted(gaps, key=_first)
@@ -116,8 +122,8 @@ class Cutter:
         """The next whole records, about ``target_bytes`` of them; None when nothing is left.
 
         As `SegmentReader.next`, but a record that cannot be read is a piece that is not clean,
-        and no error. Raises SourceError where the stream cannot be read, or a line is longer than
-        Postgres could take, and SourceChanged where a gap does not end with a record.
+        and no error. Raises SourceError where the stream cannot be read, or a record is longer than
+        the limits allow, and SourceChanged where a gap does not end with a record.
         """
         if target_bytes < 1:
             raise ValueError(f"target_bytes must be at least 1, not {target_bytes}")
@@ -203,6 +209,7 @@ class Cutter:
                 stop = pieces[-1].stop
                 if end is not None and start + stop > end:
                     raise self._changed(end)
+                self._check_rows(view, pieces, start)
                 kept = view[:stop]
                 return (bytes(kept) if own else kept), pieces
             if not length:
@@ -210,14 +217,16 @@ class Cutter:
             if at_end:  # an open quote: nothing else is incomplete there
                 damaged = True
                 continue
-            if wanted >= _KEPT_BYTES and not damaged:
+            if wanted >= min(_KEPT_BYTES, self._limits.row) and not damaged:
                 found = self._look_through(start)
                 damaged = found is None
+                if damaged:
+                    self._check_line(start)
                 if found is not None:
                     wanted = max(wanted, found - start)
                     continue
-            if wanted > MAX_RECORD_BYTES:
-                raise self._endless(start)
+            if wanted > self._limits.row + _BEHIND_BYTES:
+                raise self._too_long(start)
             wanted = max(2 * wanted, 1 << 10)
 
     def _pieces(self, view: memoryview, *, at_end: bool, damaged: bool) -> Iterator[Piece]:
@@ -309,7 +318,10 @@ class Cutter:
                 look *= 8
 
     def _look_through(self, start: int) -> int | None:
-        """The end of the record at ``start`` by its quotes; None where they lead nowhere."""
+        """The end of the record at ``start`` by its quotes; None where they lead nowhere.
+
+        SourceError where it is longer than the limits allow.
+        """
         position, size = start, BLOCK_BYTES
         inside = False
         while True:
@@ -331,10 +343,14 @@ class Cutter:
             if not reading.is_legal(0, end):
                 return None
             if len(reading.ends):
+                if position + end - start > self._limits.row:
+                    raise self._too_long(start)
                 return position + end
-            if at_end or position - start > MAX_RECORD_BYTES:
+            if at_end:
                 return None
             inside = reading.inside_at_end
+            if position + len(chunk) - start > (MAX_RECORD_BYTES if inside else self._limits.row):
+                raise self._too_long(start)
             position += len(chunk)
 
     def _shorter(self, position: int) -> SourceChanged:
@@ -345,15 +361,34 @@ class Cutter:
             path=path,
         )
 
-    def _endless(self, start: int) -> SourceError:
-        path = self._stream.path
-        line = self._line(start, start, 0, [Piece(0, 0, 0, clean=False)])
-        return SourceError(
-            f"{path}, line {line:,}: the line that begins here does not end within "
-            f"{MAX_RECORD_BYTES:,} bytes, which is the most that Postgres takes",
-            path=path,
-            line=line,
-        )
+    def _check_line(self, start: int) -> None:
+        """SourceError where the line that begins here is too long for a row, by itself."""
+        position = start
+        while position - start <= self._limits.row:
+            chunk = self._stream.read_at(position, BLOCK_BYTES)
+            if not chunk or self._grammar.end_byte in chunk:
+                return
+            position += len(chunk)
+        raise self._too_long(start)
+
+    def _check_rows(self, view: memoryview, pieces: Sequence[Piece], start: int) -> None:
+        """SourceError where a record of the segment that begins at ``start`` is too long."""
+        for piece in pieces:
+            if piece.stop - piece.start <= self._limits.row:
+                continue
+            if not piece.clean or piece.records == 1:
+                raise self._too_long(start + piece.start)
+            following = view[piece.stop] if piece.stop < len(view) else None
+            block = Block(bytes(view[piece.start : piece.stop]), self._grammar, following)
+            ends = np.asarray(block.reading(False).ends)
+            lengths = np.diff(ends, prepend=0)
+            if int(lengths.max()) > self._limits.row:
+                place = int(lengths.argmax())
+                raise self._too_long(start + piece.start + int(ends[place] - lengths[place]))
+
+    def _too_long(self, start: int) -> SourceError:
+        line = self._counted(*self._first, start)
+        return self._limits.long_row(self._stream.path, f"line {line:,}", line=line)
 
     def _changed(self, end: int) -> SourceChanged:
         path = self._stream.path

@@ -20,7 +20,7 @@ from taskwidgets.tabular.dialect import Dialect
 from taskwidgets.tabular.fields import split_text, without_ending
 from taskwidgets.tabular.header import Layout
 
-__all__ = ["SAMPLE_BYTES", "Row", "Sample", "sample_records"]
+__all__ = ["SAMPLE_BYTES", "Row", "Sample", "sample_records", "whole_sample"]
 
 Row = list[str | None]
 
@@ -78,6 +78,14 @@ def sample_records(
         reason = error.strerror or str(error)
         raise SourceError(f"{path} cannot be read: {reason}", path=path) from None
     return Sample(rows, len(pieces) == 1 and not ragged, ragged, dropped, read)
+
+
+def whole_sample(data: bytes, dialect: Dialect, columns: int) -> Sample:
+    """As `sample_records`, of a file whose data are all there."""
+    body = _records(data, dialect, inside=False, begun=True, ended=True)
+    found = _rows(body, dialect)
+    rows = [row for row in found if len(row) == columns]
+    return Sample(rows, len(rows) == len(found), len(found) - len(rows), 0, len(data))
 
 
 def _pieces(start: int, size: int, budget: int) -> list[tuple[int, int]]:

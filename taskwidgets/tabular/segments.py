@@ -17,19 +17,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import numpy as np
 from zlib_ng import zlib_ng
 
 from taskwidgets.errors import SourceChanged, SourceError
-from taskwidgets.tabular.boundaries import BLOCK_BYTES, scan
+from taskwidgets.tabular.boundaries import BLOCK_BYTES, record_ends, scan
 from taskwidgets.tabular.dialect import Dialect
+from taskwidgets.tabular.limits import Limits
 from taskwidgets.tabular.lines import line_at
 from taskwidgets.tabular.ranges import Range, merge
 from taskwidgets.tabular.stream import PlainStream
 
-__all__ = ["MAX_RECORD_BYTES", "Segment", "SegmentReader"]
-
-# bytes; COPY reads a record into one string, which Postgres limits to 1 GiB (MaxAllocSize)
-MAX_RECORD_BYTES = 1 << 30
+__all__ = ["Segment", "SegmentReader"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ class SegmentReader:
     ``size`` is the file's length in bytes when the job began (what was appended later is not
     read), ``gaps`` the byte ranges that are still missing. Each gap begins at a record boundary,
     and ends at one or at ``size``. Every byte of the gaps is handed out exactly once, in order.
-    One segment is in memory per caller.
+    One segment is in memory per caller. ``limits``: how long a record may be; None: the default.
     """
 
     def __init__(
@@ -65,8 +64,10 @@ class SegmentReader:
         data_start: int,
         size: int,
         gaps: Sequence[Range],
+        limits: Limits | None = None,
     ) -> None:
         self._path = Path(path)
+        self._limits = Limits() if limits is None else limits
         self._quotechar = dialect.quotechar
         self._quote = dialect.quote_byte
         self._size = size
@@ -108,8 +109,9 @@ class SegmentReader:
         until the buffer is used again: memory that was touched before costs a third of the time.
 
         A segment is at most ``target_bytes`` long, unless its only record is longer. Raises
-        SourceError (path, line) at a record whose quote is never closed, again at every later
-        call: the records before it are handed out first, those behind it never. Raises
+        SourceError (path, line) at a record whose quote is never closed, or that is longer than the
+        limits allow, again at every later call: the segments before it are handed out first, those
+        behind it never. Raises
         SourceChanged when the file is shorter, or cut otherwise, than it was.
         """
         if target_bytes < 1:
@@ -153,6 +155,8 @@ class SegmentReader:
             self._check_unfinished(end)
             cut, records, lines = length, records + 1, lines_seen + 1
         if cut:
+            if cut > self._limits.row:
+                self._check_rows(data, cut, start)
             view = memoryview(data)[:cut]
             return (bytes(view) if own else view), records, lines
         stop, more_lines = self._end_of_record(start, wanted, end, inside)
@@ -168,12 +172,8 @@ class SegmentReader:
         while at < end:
             block = self._read(at, min(BLOCK_BYTES, end - at))
             found = scan(block, self._quote, inside)
-            if at + (found.first or len(block)) - start > MAX_RECORD_BYTES:
-                raise self._never_ends(
-                    start,
-                    f"does not end within {MAX_RECORD_BYTES:,} bytes, which is the most "
-                    "that Postgres takes",
-                )
+            if at + (found.first or len(block)) - start > self._limits.row:
+                raise self._too_long(start)
             if found.first:
                 return at + found.first, lines + block.count(b"\n", 0, found.first)
             at += len(block)
@@ -185,6 +185,22 @@ class SegmentReader:
             raise self._never_ends(start, "does not end before the file does")
         self._check_unfinished(end)
         return end, lines + 1
+
+    def _check_rows(self, data: bytearray, length: int, start: int) -> None:
+        """SourceError where one of the segment's records is too long."""
+        begins, inside = 0, False
+        for at in range(0, length, BLOCK_BYTES):
+            block = bytes(memoryview(data)[at : min(at + BLOCK_BYTES, length)])
+            ends = record_ends(block, self._quote, inside) + at
+            inside ^= bool(block.count(self._quote) & 1)
+            if at + len(block) == length and not (len(ends) and ends[-1] == length):
+                ends = np.append(ends, length)
+            lengths = np.diff(ends, prepend=begins)
+            if len(ends):
+                if int(lengths.max()) > self._limits.row:
+                    place = int(lengths.argmax())
+                    raise self._too_long(start + int(ends[place] - lengths[place]))
+                begins = int(ends[-1])
 
     def _check_unfinished(self, end: int) -> None:
         """Only the file's very last record may lack a newline."""
@@ -204,6 +220,15 @@ class SegmentReader:
                 f"{offset + read:,} instead of {self._size:,}",
                 path=self._path,
             )
+
+    def _too_long(self, start: int) -> SourceError:
+        line = line_at(self._path, start)
+        return self._limits.long_row(
+            self._path,
+            f"line {line:,}",
+            line=line,
+            cause=f" Often a quote ({self._quotechar}) in it is not closed.",
+        )
 
     def _never_ends(self, start: int, how: str) -> SourceError:
         line = line_at(self._path, start)

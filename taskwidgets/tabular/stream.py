@@ -18,6 +18,7 @@ from taskwidgets.errors import OptionError, SourceError
 from taskwidgets.tabular.container import open_container
 from taskwidgets.tabular.description import Description
 from taskwidgets.tabular.dialect import postgres_encoding
+from taskwidgets.tabular.limits import Limits
 
 __all__ = ["PlainStream", "Stream", "open_stream"]
 
@@ -69,10 +70,11 @@ class Stream:
         self.close()
 
 
-def open_stream(path: str | Path, description: Description) -> Stream:
+def open_stream(path: str | Path, description: Description, limits: Limits | None = None) -> Stream:
     """The stream of a source; SourceError when it cannot be opened or unpacked.
 
-    OptionError for an encoding that Python does not know.
+    SourceError, too, from reading on when it unpacks to more than the limits allow (None: the
+    defaults). OptionError for an encoding that Python does not know.
     """
     path = Path(path)
     try:
@@ -85,9 +87,9 @@ def open_stream(path: str | Path, description: Description) -> Stream:
     try:
         postgres_encoding(codec)
     except OptionError:
-        return SequentialStream(path, description.container, codec, recoded=True)
+        return SequentialStream(path, description.container, codec, recoded=True, limits=limits)
     if description.container:
-        return SequentialStream(path, description.container, codec, recoded=False)
+        return SequentialStream(path, description.container, codec, recoded=False, limits=limits)
     return PlainStream(path, codec)
 
 
@@ -133,8 +135,17 @@ class SequentialStream(Stream):
     cutting a little before does not begin anew.
     """
 
-    def __init__(self, path: Path, container: str, codec: str, *, recoded: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        container: str,
+        codec: str,
+        *,
+        recoded: bool,
+        limits: Limits | None = None,
+    ) -> None:
         self.path = path
+        self._limits = limits
         self._container = container
         self._source_codec = codec
         self._recoded = recoded
@@ -192,7 +203,7 @@ class SequentialStream(Stream):
     def _open(self) -> None:
         try:
             self._file = (
-                open_container(self.path, self._container)
+                open_container(self.path, self._container, self._limits)
                 if self._container
                 else self.path.open("rb")
             )

@@ -34,7 +34,7 @@ BLOCK = 1 << 20  # bytes
 class JoinedFiles:
     """Several files as one, each behind the other."""
 
-    def __init__(self, files: Sequence[tuple[Path, int]]) -> None:
+    def __init__(self, files: Sequence[tuple[Path | str, int]]) -> None:
         """``files``: the paths, and how many bytes each has."""
         self._files = [(path, size) for path, size in files if size]
         self._begins = [*accumulate((size for _, size in self._files), initial=0)]
@@ -69,7 +69,7 @@ class JoinedFiles:
             return 0
         if self._open is None or self._open[0] != number:
             self.__exit__(None, None, None)
-            file = self._files[number][0].open("rb", buffering=0)
+            file = FileIO(self._files[number][0])
             file.seek(self._at - self._begins[number])
             self._open = (number, file)
         read = self._open[1].readinto(view[: self._begins[number + 1] - self._at]) or 0
@@ -257,7 +257,7 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def joined_sha256(files: Sequence[tuple[Path, int]]) -> str:
+def joined_sha256(files: Sequence[tuple[Path | str, int]]) -> str:
     """The hexadecimal SHA-256 of so many bytes of each file, one behind the other."""
     digest, block = hashlib.sha256(), memoryview(bytearray(BLOCK))
     with JoinedFiles(files) as file:

@@ -18,7 +18,7 @@ from taskwidgets.transfers.download_plan import DownloadPlan
 from taskwidgets.transfers.folder_download import FolderDownload, folder_of
 from taskwidgets.transfers.many import sizes
 from taskwidgets.transfers.origins import materials
-from taskwidgets.transfers.origins.files import matching
+from taskwidgets.transfers.origins.files import matching, paths_of
 from taskwidgets.transfers.origins.origin import FILES, Origin
 from taskwidgets.transfers.origins.remote import REMOTE, Address, Remote, look_soon
 from taskwidgets.transfers.origins.spool import Spool
@@ -102,20 +102,21 @@ def _is_same_origin(plan: UploadPlan, sha256: str, key: str) -> bool:
         Spool(origin.spool).remove()  # that a crash may have left
     if origin.kind == FILES:
         pattern = origin.facts.get("pattern")
-        if pattern and [str(path) for path in matching(pattern)] != origin.facts["paths"]:
+        if pattern and matching(pattern) != paths_of(origin.facts):
             return False
-        made_of = [part.made_of for part in plan.parts if part.made_of is not None]
-        if not all(is_same_file(Path(one["path"]), one) for one in made_of):
+        made_of = plan.parts.made_of
+        if not all(is_same_file(Path(one["path"]), one) for one in made_of.values()):
             return False
-        lying = [part for part in plan.parts if part.made_of is None]
-        now = [Fingerprint.of(part.path) for part in lying]
-        then = [part.fingerprint for part in lying]
-        if made_of:  # the receipt's hash is of the spools, too
-            return now == then
-        return now == then or (
-            [one.size for one in now] == [one.size for one in then]
-            and joined_sha256(sizes(plan)) == sha256
-        )
+        is_same = True
+        for number, part in enumerate(plan.parts):
+            if number in made_of:
+                continue
+            now = Fingerprint.of(part.path)
+            if now.size != part.fingerprint.size:
+                return False
+            is_same = is_same and now == part.fingerprint
+        # The receipt's hash is of the spools, too.
+        return is_same or (not made_of and joined_sha256(sizes(plan)) == sha256)
     if origin.kind in TABULAR:
         return is_same_file(Path(origin.facts["path"]), origin.facts)
     if origin.kind == REMOTE:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from sqlalchemy import Connection
 
@@ -19,8 +19,8 @@ from taskwidgets.store.loaded_contents import Content, LoadedContent
 from taskwidgets.tabular.description import Description
 from taskwidgets.tabular.stream import open_stream
 from taskwidgets.transfers import tables
-from taskwidgets.transfers.mending import of_part, parts_of
-from taskwidgets.transfers.upload_plan import UploadPlan
+from taskwidgets.transfers.mending import parts_of
+from taskwidgets.transfers.upload_plan import PART_BYTES, UploadPlan
 
 __all__ = ["check_before", "check_within", "contents"]
 
@@ -41,7 +41,7 @@ def check_before(store: PostgresJobStore, plan: UploadPlan, on_block: Callable[[
     new = []
     for part in parts_of(plan):
         stop = part.size if part.description is None else part.data_stop
-        with open_stream(part.path, part.description or Description()) as stream:
+        with open_stream(part.path, part.description or Description(), plan.limits) as stream:
             found = checksums(stream, part.data_start, stop, lengths, on_block)
         size = max(found)
         new.append((Content(*_names(plan, part), size, found[size], 0), found))
@@ -61,21 +61,34 @@ def check_within(connection: Connection, plan: UploadPlan, ledger: list[Checkpoi
 
 def contents(plan: UploadPlan, ledger: list[Checkpoint]) -> Iterator[Content]:
     """What each file of an upload holds, by its checkpoints."""
-    for part in parts_of(plan):
-        own = of_part(ledger, part)
-        yield Content(
-            *_names(plan, part),
-            sum(entry.stop - entry.start for entry in own),
-            combined_crc32((entry.stop - entry.start, entry.crc32) for entry in own),
-            sum(entry.rows + entry.rejected for entry in own),
-        )
+    if not plan.parts:
+        yield _content(plan.source, plan.source_key, ledger)
+        return
+    at = 0  # in the ledger, which is in the order of the source
+    for number, path in enumerate(plan.parts.paths):
+        begun = at
+        while at < len(ledger) and ledger[at].start < (number + 1) * PART_BYTES:
+            at += 1
+        made_of = plan.parts.made_of.get(number)
+        name = path if made_of is None else str(made_of["path"])
+        yield _content(name, name, ledger[begun:at])
+
+
+def _content(name: str, key: str | None, own: Sequence[Checkpoint]) -> Content:
+    return Content(
+        name,
+        key,
+        sum(entry.stop - entry.start for entry in own),
+        combined_crc32((entry.stop - entry.start, entry.crc32) for entry in own),
+        sum(entry.rows + entry.rejected for entry in own),
+    )
 
 
 def _names(plan: UploadPlan, part: UploadPlan) -> tuple[str, str | None]:
     """What a source is called, and what identifies it."""
     if not plan.parts:
         return plan.source, plan.source_key
-    made_of = plan.parts[part.number].made_of
+    made_of = plan.parts.made_of.get(part.number)
     path = str(part.path) if made_of is None else str(made_of["path"])
     return path, path
 

@@ -11,7 +11,8 @@ added or took.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from taskwidgets.tabular.stream import Stream, open_stream
 from taskwidgets.transfers.digest import joined_sha256
 from taskwidgets.transfers.upload_plan import PART_BYTES, UploadPlan
 
-__all__ = ["check_parts", "check_source", "check_unchanged", "of_part", "parts_of"]
+__all__ = ["check_parts", "check_source", "check_unchanged", "of_part", "parts_of", "with_parts"]
 
 BLOCK = 1 << 20  # bytes
 
@@ -59,32 +60,33 @@ def check_source(store: PostgresJobStore, run: Run, plan: UploadPlan) -> UploadP
 
 def check_parts(store: PostgresJobStore, run: Run, plan: UploadPlan) -> UploadPlan:
     """As `check_source`, for a plan of several files."""
-    changes = {
-        number: change
-        for number in range(len(plan.parts))
-        if (change := _change(plan.of_part(number))) is not None
-    }
+    changes = {}
+    for number, path in enumerate(plan.parts.paths):
+        if not _has_facts(plan, number, path):
+            change = _change(plan.of_part(number))
+            if change is not None:
+                changes[number] = change
     if not changes:
         return plan
     with store.in_transaction() as connection:
         ledger = checkpoints.committed(connection, run.job_id)
-    parts, shifts = list(plan.parts), []
+    parts, shifts = {}, []
     for number, change in changes.items():
         part = plan.of_part(number)
         base, end = part.base, part.base + PART_BYTES
         settled, shifted_from = _settled(run, part, change, of_part(ledger, part))
         parts[number] = replace(
-            parts[number], fingerprint=settled.fingerprint, data_stop=settled.data_stop
+            plan.parts[number], fingerprint=settled.fingerprint, data_stop=settled.data_stop
         )
         if shifted_from is not None:
             shifts.append((base + shifted_from, settled.size - part.size, end))
-    together = plan.with_parts(parts)
+    together = plan.with_parts(plan.parts.replaced(parts))
     with store.in_transaction() as connection:
         store.change_plan(connection, run.claim, together.to_json())
         for start, by, end in shifts:
             checkpoints.shift(connection, run.job_id, start, by, end)
     for number, change in changes.items():
-        run.note("source", f"{plan.parts[number].name} was written anew: it is {change}")
+        run.note("source", f"{plan.parts.name(number)} was written anew: it is {change}")
     return together
 
 
@@ -97,7 +99,7 @@ def check_unchanged(store: PostgresJobStore, run: Run, plan: UploadPlan, sha256:
     than the rows were loaded from it.
     """
     touched: UploadPlan | None = None
-    for part in parts_of(plan):
+    for part in _maybe_changed(plan):
         facts = check_readable(part.path).stat()
         then = part.fingerprint
         if (facts.st_size, facts.st_mtime_ns) != (then.size, then.mtime_ns):
@@ -108,8 +110,8 @@ def check_unchanged(store: PostgresJobStore, run: Run, plan: UploadPlan, sha256:
         return
     with store.in_transaction() as connection:
         ledger = checkpoints.committed(connection, run.job_id)
-    for part in parts_of(plan):
-        if not _has_loaded(part, of_part(ledger, part)):
+    for part, entries in with_parts(plan, ledger):
+        if not _has_loaded(part, entries):
             raise _changed_while_loaded(part)
     if joined_sha256([(part.path, part.size) for part in parts_of(plan)]) != sha256:
         raise _changed_while_loaded(touched)
@@ -123,7 +125,51 @@ def parts_of(plan: UploadPlan) -> Iterator[UploadPlan]:
         yield plan.of_part(number)
 
 
-def of_part(ledger: list[Checkpoint], part: UploadPlan) -> list[Checkpoint]:
+def with_parts(
+    plan: UploadPlan, ledger: Sequence[Checkpoint]
+) -> Iterator[tuple[UploadPlan, list[Checkpoint]]]:
+    """The plan of each file, and its checkpoints with positions in that file."""
+    if not plan.parts:
+        yield plan, list(ledger)
+        return
+    ordered = sorted(ledger, key=_start)
+    at = 0
+    for part in parts_of(plan):
+        begun = at
+        while at < len(ordered) and ordered[at].start < part.base + PART_BYTES:
+            at += 1
+        yield part, of_part(ordered[begun:at], part)
+
+
+def _start(entry: Checkpoint) -> int:
+    return entry.start
+
+
+def _maybe_changed(plan: UploadPlan) -> Iterator[UploadPlan]:
+    """The plan of each file that does not have the very size, times and inode that it had."""
+    if not plan.parts:
+        yield plan
+        return
+    for number, path in enumerate(plan.parts.paths):
+        if not _has_facts(plan, number, path):
+            yield plan.of_part(number)
+
+
+def _has_facts(plan: UploadPlan, number: int, path: str) -> bool:
+    """Whether one of several files has the size, times and inode that it had.
+
+    Programs cannot set the time of an inode's last change: it then has the same bytes, too.
+    """
+    try:
+        facts = os.stat(path)  # noqa: PTH116 - of a text: there are many
+    except OSError:
+        return False  # whoever looks closer says why
+    return plan.parts.has_facts(
+        number, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino
+    )
+
+
+def of_part(ledger: Sequence[Checkpoint], part: UploadPlan) -> list[Checkpoint]:
     """The checkpoints of one of several files, with positions in that file."""
     return [
         replace(entry, start=entry.start - part.base, stop=entry.stop - part.base)
@@ -180,7 +226,8 @@ def _beginning(path: Path, plan: UploadPlan) -> tuple[tuple[str, ...], int]:
 def _written_anew(plan: UploadPlan, now: Fingerprint, ledger: list[Checkpoint]) -> bool:
     """Whether only the time of modification is another, as far as anything loaded depends on it."""
     then = plan.fingerprint
-    return (now.size, now.sample) == (then.size, then.sample) and _has_loaded(plan, ledger)
+    is_alike = now.size == then.size and now.has_sample_of(then)
+    return is_alike and _has_loaded(plan, ledger)
 
 
 def _has_loaded(plan: UploadPlan, ledger: list[Checkpoint]) -> bool:
@@ -193,7 +240,7 @@ def _has_loaded(plan: UploadPlan, ledger: list[Checkpoint]) -> bool:
 
 def _opened(plan: UploadPlan) -> Stream:
     """The file, with positions as the checkpoints have them: unpacked, if it is packed."""
-    return open_stream(plan.path, plan.description or Description())
+    return open_stream(plan.path, plan.description or Description(), plan.limits)
 
 
 def _find(plan: UploadPlan, ledger: list[Checkpoint], by: int) -> int | None:

@@ -47,6 +47,7 @@ def make_plan(
         options.overrides,
         keeps_rejects=options.on_error == "reject",
         needs_types=options.types != "text",
+        limits=options.limits,
     )
     plan = settled_plan(connection, options, target, path, fingerprint, reading)
     plan = replace(plan, source_key=str(path), loads_again=again)
@@ -106,6 +107,7 @@ def settled_plan(
         source_name=path.name,
         names=options.names,
         exact_types=exact_types,
+        limits=options.limits,
         inferred=tuple(name for name in reading.columns if name not in given)
         if reading.is_guessed and not existing
         else (),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -36,6 +37,7 @@ from taskwidgets.transfers.many import ManyUpload
 from taskwidgets.transfers.many_plan import plan_files
 from taskwidgets.transfers.names import TableName, staging_name
 from taskwidgets.transfers.origins import materials
+from taskwidgets.transfers.origins.files import paths_of
 from taskwidgets.transfers.origins.origin import FILES, FRAME, Given, Origin
 from taskwidgets.transfers.origins.remote import REMOTE, Address, Remote
 from taskwidgets.transfers.origins.spool import Contents, Spool, check_wish
@@ -66,6 +68,7 @@ MEND_FRAME = (
     "Mend it and run the cell again: that is a new job, so terminate this one; or load it with "
     'on_error="reject"'
 )
+SAY_INTERVAL = 0.25  # seconds between two words on which file is looked at
 LEFT_BEHIND = 200  # finished jobs that are looked at for a spool that a crash has left
 
 
@@ -123,6 +126,8 @@ def _source_key(options: UploadOptions, origin: Origin) -> str | None:
         return None
     if origin.kind == REMOTE:
         return options.source_hash
+    if origin.kind == FILES:
+        return str(options.to_json()["source"])
     return f"{options.source}#{options.sheet}" if options.sheet is not None else options.source
 
 
@@ -231,7 +236,7 @@ class PreparedUpload:
             from taskwidgets.transfers.origins.frame import spool_frame  # with all of pandas
 
             contents = self._table(run, lambda _: True, lambda: spool_frame(
-                run, self._spool, self._material()))  # fmt: skip
+                run, self._spool, self._material(), options.limits))  # fmt: skip
             return self._settled(run, options, contents)
         path = Path(self._origin.facts["path"]) if kind != REMOTE else self._fetched(run)
         name = str(self._origin.facts["name"])
@@ -242,7 +247,9 @@ class PreparedUpload:
         contents = self._table(
             run,
             lambda found: self._is_of(run, path, found),
-            lambda: spool_file(run, self._spool, path, table, options.sheet, options.header),
+            lambda: spool_file(
+                run, self._spool, path, table, options.sheet, options.header, options.limits
+            ),
         )
         return self._settled(run, options, contents)
 
@@ -268,19 +275,24 @@ class PreparedUpload:
         if "fingerprint" in record.spec.plan:
             with self._store.in_transaction() as connection:
                 plan = checked_upload(connection, record.spec, run.job_id)
-            parts = list(plan.parts)
-            for number, part in enumerate(parts):
-                if part.made_of is not None:
-                    path = Path(part.made_of["path"])
-                    kind = table_kind(path) or PARQUET
-                    _, contents = self._spooled_part(run, options, number, path, kind)
-                    made_of = {**contents.facts, "path": str(path)}
-                    parts[number] = replace(part, made_of=made_of)
-            return plan.with_parts(parts)
+            parts = {}
+            for number, old in plan.parts.made_of.items():
+                path = Path(old["path"])
+                kind = table_kind(path) or PARQUET
+                _, contents = self._spooled_part(run, options, number, path, kind)
+                made_of = {**contents.facts, "path": str(path)}
+                parts[number] = replace(plan.parts[number], made_of=made_of)
+            return plan.with_parts(plan.parts.replaced(parts)) if parts else plan
+
+        said_at = 0.0
 
         def breathe(words: str) -> None:
+            nonlocal said_at
             check_wish(run)
-            run.say(words)
+            now = time.monotonic()
+            if now - said_at >= SAY_INTERVAL:  # a small file takes less than what says its name
+                said_at = now
+                run.say(words)
 
         def spooled(number: int, path: Path, kind: str) -> tuple[Path, Contents]:
             return self._spooled_part(run, options, number, path, kind)
@@ -298,7 +310,9 @@ class PreparedUpload:
         contents = spool.contents
         if contents is None or not self._is_of(run, path, contents):
             refuse_overrides(options, replace(self._origin, name=str(path)))
-            contents = spool_file(run, spool, path, kind, options.sheet, options.header)
+            contents = spool_file(
+                run, spool, path, kind, options.sheet, options.header, options.limits
+            )
             spool.write_contents(contents)
         return spool.table, contents
 
@@ -371,6 +385,7 @@ class PreparedUpload:
                 options.overrides,
                 keeps_rejects=keeps_rejects,
                 needs_types=options.types != "text",
+                limits=options.limits,
             )
         else:
             refuse_overrides(options, self._origin)
@@ -455,7 +470,7 @@ class PreparedUpload:
         numbered = re.search(re.escape(f"{self._origin.spool}/") + r"(\d+)-table\.csv", words)
         if numbered is not None:  # one of several files
             table = numbered[0]
-            name = path = self._origin.facts["paths"][int(numbered[1])]
+            name = path = paths_of(self._origin.facts)[int(numbered[1])]
         if table not in words and download not in words:
             return fault
         if line is not None and table in words:

@@ -24,6 +24,7 @@ from taskwidgets.tabular.grammar import Grammar
 from taskwidgets.tabular.header import read_layout
 from taskwidgets.tabular.identifiers import renamed, snake_names
 from taskwidgets.tabular.lenient import read_lenient_layout
+from taskwidgets.tabular.limits import Limits
 from taskwidgets.tabular.sample import SAMPLE_BYTES, Sample, sample_records
 from taskwidgets.tabular.stream import open_stream
 from taskwidgets.tabular.types import infer_types
@@ -68,6 +69,7 @@ def find_reading(
     keeps_rejects: bool,
     needs_types: bool,
     sample_bytes: int = SAMPLE_BYTES,
+    limits: Limits | None = None,
 ) -> Reading:
     """Find out how the source is written, and decide how it is read.
 
@@ -75,8 +77,8 @@ def find_reading(
     first fault takes a plain file at its word, as RFC 4180 has it, and looks further only where
     that makes no table of it: a single column, a packed file, UTF-16, or marks that COPY does not
     know. ``sample_bytes``: of a file that COPY reads as it stands, about so many are looked at for
-    its types. Raises SourceError for what cannot be read, OptionError for an override that makes no
-    sense.
+    its types. ``limits``: what it may unpack to; None: the default. Raises SourceError for what
+    cannot be read, OptionError for an override that makes no sense.
     """
     overrides = checked_overrides(overrides)
     names = overrides.get("names")
@@ -85,14 +87,14 @@ def find_reading(
         width = len(read_layout(path, dialect, any_names=names is not None).columns)
         if "delimiter" in overrides or width > 1:
             return _strict(path, dialect, names, sample_bytes, needs_types=needs_types)
-        found = detect(path, overrides).description
+        found = detect(path, overrides, limits=limits).description
         if len(found.columns) < 2:
             return _strict(path, dialect, names, sample_bytes, needs_types=needs_types)
-    detection = detect(path, overrides)
+    detection = detect(path, overrides, limits=limits)
     found_dialect = None if keeps_rejects else replace(detection.description, clean=True).dialect
     if found_dialect is not None:
         return _strict(path, found_dialect, names, sample_bytes, needs_types=needs_types)
-    return _lenient(path, detection, as_text=not needs_types, given=frozenset(overrides))
+    return _lenient(path, detection, limits, as_text=not needs_types, given=frozenset(overrides))
 
 
 def spool_reading(
@@ -177,7 +179,14 @@ def _strict(
     )
 
 
-def _lenient(path: Path, detection: Detection, *, as_text: bool, given: frozenset[str]) -> Reading:
+def _lenient(
+    path: Path,
+    detection: Detection,
+    limits: Limits | None,
+    *,
+    as_text: bool,
+    given: frozenset[str],
+) -> Reading:
     description = detection.description
     if as_text:  # each value as it is written, and nothing stands for NULL that was not given
         nulls = description.null_values if "null_values" in given else ("",)
@@ -187,7 +196,7 @@ def _lenient(path: Path, detection: Detection, *, as_text: bool, given: frozense
         )  # fmt: skip
     if not description.columns:
         raise SourceError(f"{path} is empty: not even one record", path=path)
-    with open_stream(path, description) as stream:
+    with open_stream(path, description, limits) as stream:
         layout = read_lenient_layout(stream, description)
         description = replace(description, columns=layout.columns)
         last_line = detection.tables[0].first_line - 1 if detection.tables else None

@@ -6,6 +6,7 @@ import fnmatch
 import json
 import os
 import re
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from taskwidgets.errors import TaskwidgetsError
 from taskwidgets.runtime.store import JobSpec
 from taskwidgets.transfers import tables
 from taskwidgets.transfers.names import TableName, parse_table_name, staging_name
+from taskwidgets.transfers.origins.files import paths_of
 from taskwidgets.transfers.origins.origin import FILES, FRAME, Origin
 from taskwidgets.transfers.origins.remote import REMOTE
 from taskwidgets.transfers.origins.tabular_files import TABULAR
@@ -40,12 +42,17 @@ SPOOL_NAME = re.compile(r"[0-9a-f]{32}")
 SPOOLED = re.compile(r"(\d+-)?table\.csv|download")
 
 
-def checked_upload(connection: Connection, spec: JobSpec, job_id: int) -> UploadPlan:
-    """The plan of a recorded upload; PlanRefused where it does not follow from the options."""
+def checked_upload(
+    connection: Connection, spec: JobSpec, job_id: int, known: UploadPlan | None = None
+) -> UploadPlan:
+    """The plan of a recorded upload; PlanRefused where it does not follow from the options.
+
+    ``known``: a plan of the same job, whose files are taken where they are the same.
+    """
     record = RecordedPlan(job_id)
     options = check_origin(connection, spec, job_id)
     try:
-        plan = UploadPlan.from_json(spec.plan)
+        plan = UploadPlan.from_json(spec.plan, known)
     except TaskwidgetsError as error:
         record.refuse(str(error))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -105,15 +112,16 @@ def _check_source(record: RecordedPlan, options: UploadOptions, stored: Any) -> 
     if origin.spool:
         _check_spool(record, origin.spool)
     if origin.kind == FILES:
-        record.texts("origin.facts.paths", facts.get("paths"))
+        paths = _paths(record, facts)
         if "pattern" in facts:
             record.same("origin.facts.pattern", facts["pattern"], options.source)
             pattern = options.source.replace("**/", "*")  # which may stand for no folder at all
-            for path in facts["paths"]:
-                if os.path.normpath(path) != path or not fnmatch.fnmatchcase(path, pattern):
+            matches = re.compile(fnmatch.translate(pattern)).match
+            for path in paths:
+                if os.path.normpath(path) != path or not matches(path):
                     record.refuse(f"{path!r} does not match {options.source!r}")
         else:
-            record.same("origin.facts.paths", json.dumps(facts["paths"]), options.source)
+            record.same("origin.facts.paths", json.dumps(paths), options.source)
     elif origin.kind == REMOTE:
         record.same("origin.facts.url", facts.get("url"), options.source)
     elif origin.kind in TABULAR:
@@ -140,22 +148,36 @@ def _check_paths(record: RecordedPlan, options: UploadOptions, plan: UploadPlan)
     """Every file that is read is one that the call named, or was made of one."""
     if plan.origin is None:
         record.same("path", str(plan.path), options.source)
-        record.same("parts", plan.parts, ())
+        record.same("parts", list(plan.parts), [])
         return
     spool, facts = Path(plan.origin["spool"] or "/"), plan.origin["facts"]
-    allowed = [*facts.get("paths", ()), *([facts["path"]] if "path" in facts else [])]
-    if not plan.parts and plan.origin["kind"] != FILES:
-        _check_path(record, plan.path, spool, allowed)
-    for part in plan.parts:
-        _check_path(record, part.path, spool, allowed)
-        if part.made_of is not None and part.made_of["path"] not in allowed:
-            record.refuse(f"it reads {part.made_of['path']!r}")
+    allowed = {facts["path"]} if "path" in facts else set()
+    if plan.origin["kind"] == FILES:
+        allowed.update(_paths(record, facts))
+    elif not plan.parts:
+        _check_path(record, str(plan.path), spool, allowed)
+    for path in plan.parts.paths:
+        _check_path(record, path, spool, allowed)
+    for made_of in plan.parts.made_of.values():
+        if made_of["path"] not in allowed:
+            record.refuse(f"it reads {made_of['path']!r}")
 
 
-def _check_path(record: RecordedPlan, path: Path, spool: Path, allowed: list[str]) -> None:
-    if str(path) in allowed or (path.parent == spool and SPOOLED.fullmatch(path.name)):
+def _paths(record: RecordedPlan, facts: Mapping[str, Any]) -> list[str]:
+    try:
+        paths = paths_of(facts)
+    except (KeyError, TypeError, ValueError, zlib.error) as error:
+        record.refuse(f"its list of files cannot be read ({type(error).__name__}: {error})")
+    record.texts("origin.facts.paths", paths)
+    return paths
+
+
+def _check_path(record: RecordedPlan, name: str, spool: Path, allowed: set[str]) -> None:
+    if name in allowed:
         return
-    record.refuse(f"it reads {str(path)!r}")
+    path = Path(name)
+    if path.parent != spool or not SPOOLED.fullmatch(path.name):
+        record.refuse(f"it reads {name!r}")
 
 
 def _check_types(

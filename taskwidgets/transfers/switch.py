@@ -98,7 +98,7 @@ class Switch:
             loaded_contents.record(
                 connection,
                 self._run.job_id,
-                [*contents(plan, ledger)],
+                contents(plan, ledger),
                 table_oid=landing.oid,
                 table_name=str(plan.target),
                 xid=landing.xid,

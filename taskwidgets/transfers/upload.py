@@ -169,14 +169,14 @@ class Upload:
         if plan.description is None:
             bounded = [(start, plan.size if stop is None else stop) for start, stop in missing]
             with SegmentReader(
-                plan.path, plan.dialect, plan.data_start, plan.size, bounded
+                plan.path, plan.dialect, plan.data_start, plan.size, bounded, plan.limits
             ) as reader:
                 strict = StrictSegments(
                     run, self._store, plan, self._staging, reader, self._digest, common
                 )
                 self._crew(run, strict, workers).work()
             return
-        with open_stream(plan.path, plan.description) as stream:
+        with open_stream(plan.path, plan.description, plan.limits) as stream:
             cutter = Cutter(
                 stream,
                 plan.grammar,
@@ -184,6 +184,7 @@ class Upload:
                 plan.data_stop,
                 missing,
                 first_line=plan.first_line,
+                limits=plan.limits,
             )
             if stream.size is None:  # unpacked: no position tells how much of the file is read
                 self._digest.allow(plan.size)
@@ -217,7 +218,7 @@ class Upload:
                     self._store.lock(connection, run.claim)
                 spec = self._store.spec(connection, run.claim)
                 if spec != self._checked:
-                    self._plan = checked_upload(connection, spec, run.job_id)
+                    self._plan = checked_upload(connection, spec, run.job_id, self._plan)
                     self._checked = spec
                 ledger[:] = checkpoints.committed(connection, run.job_id)
 

@@ -10,11 +10,13 @@ from typing import Any, Literal
 
 from taskwidgets.errors import OptionError
 from taskwidgets.tabular.detection.overrides import checked_overrides
+from taskwidgets.tabular.limits import Limits
 from taskwidgets.transfers.names import TableName
 
 __all__ = ["KIND", "UploadOptions"]
 
 KIND = "upload"
+LONGEST_SOURCE = 1 << 16  # characters; a longer one is stored as its hash
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class UploadOptions:
     sheet: str | int | None = None
     names: str | None = None  # the rule by which columns are renamed
     cast: str = "exact"
+    max_unpacked: int | None = None  # bytes; see Limits
+    max_row: int | None = None
     source_hash: str | None = None  # of the whole URL, where ``source`` is its display form
 
     def __post_init__(self) -> None:
@@ -73,10 +77,15 @@ class UploadOptions:
         }
         return {name: value for name, value in given.items() if value is not None}
 
+    @property
+    def limits(self) -> Limits:
+        """What rows, and unpacked files, may have at most."""
+        return Limits(self.max_unpacked, self.max_row)
+
     def key(self, target: TableName) -> str:
         """What says that two calls mean the same job: source, target and options."""
         meant = {**asdict(self), "table": [target.schema, target.table], "kind": KIND}
-        for name in ("names", "source_column", "sheet", "source_hash"):
+        for name in ("names", "source_column", "sheet", "max_unpacked", "max_row", "source_hash"):
             if meant[name] is None:  # as it was before there were these options
                 del meant[name]
         if self.cast == "exact":
@@ -85,7 +94,10 @@ class UploadOptions:
 
     def to_json(self) -> dict[str, Any]:
         """The options that were given, for the store."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        if len(self.source) > LONGEST_SOURCE:  # a list of paths: the plan has them
+            given["source"] = f"sha256 {hashlib.sha256(self.source.encode()).hexdigest()}"
+        return given
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> UploadOptions:

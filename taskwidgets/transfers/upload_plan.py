@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ from taskwidgets.tabular.conversion import conversions
 from taskwidgets.tabular.description import Description
 from taskwidgets.tabular.dialect import Dialect, postgres_encoding
 from taskwidgets.tabular.grammar import Grammar
+from taskwidgets.tabular.limits import Limits
 from taskwidgets.tabular.source import Fingerprint
 from taskwidgets.transfers.names import TableName
+from taskwidgets.transfers.part_list import Part, PartList
 
 __all__ = ["PART_BYTES", "Part", "UploadPlan"]
 
@@ -22,62 +24,6 @@ __all__ = ["PART_BYTES", "Part", "UploadPlan"]
 # packed or unpacked, is long. So a position there says which file it is, and a file that grows
 # moves no other.
 PART_BYTES = 1 << 40
-
-
-@dataclass(frozen=True)
-class Part:
-    """One of several files that are loaded into one table; ``name`` is what tells it apart.
-
-    Its columns are those of the table, in its own order. All else is as in `UploadPlan`.
-    """
-
-    name: str
-    path: Path
-    fingerprint: Fingerprint
-    dialect: Dialect
-    columns: tuple[str, ...]
-    data_start: int
-    data_stop: int | None
-    first_line: int
-    description: Description | None
-    made_of: Mapping[str, Any] | None = None  # the file that a spool was made of
-
-    @property
-    def length(self) -> int | None:
-        """Bytes of data; None where only reading will tell."""
-        return None if self.data_stop is None else self.data_stop - self.data_start
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for the store."""
-        return {
-            "name": self.name,
-            "path": str(self.path),
-            "fingerprint": self.fingerprint.to_json(),
-            "dialect": self.dialect.to_json(),
-            "columns": list(self.columns),
-            "data_start": self.data_start,
-            "data_stop": self.data_stop,
-            "first_line": self.first_line,
-            "description": None if self.description is None else self.description.to_json(),
-            "made_of": None if self.made_of is None else dict(self.made_of),
-        }
-
-    @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> Part:
-        """The reverse of ``to_json``."""
-        described = stored["description"]
-        return cls(
-            name=stored["name"],
-            path=Path(stored["path"]),
-            fingerprint=Fingerprint.from_json(stored["fingerprint"]),
-            dialect=Dialect.from_json(stored["dialect"]),
-            columns=tuple(stored["columns"]),
-            data_start=stored["data_start"],
-            data_stop=stored["data_stop"],
-            first_line=stored["first_line"],
-            made_of=stored["made_of"],
-            description=None if described is None else Description.from_json(described),
-        )
 
 
 @dataclass(frozen=True)
@@ -110,7 +56,10 @@ class UploadPlan:
     origin: Mapping[str, Any] | None = None  # what the file was made of, if it is a spool
     source_column: str | None = None
     source_name: str = ""  # what the source column says of each row
-    parts: tuple[Part, ...] = ()  # several files, of which this plan is the sum
+    parts: PartList = field(
+        default_factory=PartList
+    )  # several files, of which this plan is the sum
+    limits: Limits = field(default_factory=Limits)
     base: int = 0  # of one of several: where its first byte stands in the ledger
 
     @property
@@ -175,32 +124,31 @@ class UploadPlan:
             first_line=part.first_line,
             description=part.description,
             source_name=part.name,
-            parts=(),
+            parts=PartList(),
             base=number * PART_BYTES,
         )
 
-    def with_parts(self, parts: Sequence[Part]) -> UploadPlan:
+    def with_parts(self, parts: Iterable[Part]) -> UploadPlan:
         """The same plan for these files; its size and its data are all of theirs together."""
-        lengths = [part.length for part in parts]
-        known = [length for length in lengths if length is not None]
+        listed = parts if isinstance(parts, PartList) else PartList(parts)
         return replace(
             self,
-            parts=tuple(parts),
-            fingerprint=Fingerprint(sum(part.fingerprint.size for part in parts), 0, ""),
+            parts=listed,
+            fingerprint=Fingerprint(sum(listed.sizes), 0, ""),
             data_start=0,
-            data_stop=sum(known) if len(known) == len(lengths) else None,
+            data_stop=listed.length,
         )
 
     def with_types(self, types: Mapping[str, str], notes: tuple[str, ...]) -> UploadPlan:
         """The same plan with other types, of which conversions and what COPY is told depend."""
         plan = replace(self, types=dict(types), notes=notes)
         if plan.parts:
-            parts = []
-            for number, part in enumerate(plan.parts):
+            dialects = {}
+            for number in plan.parts.representatives:
                 own = plan.of_part(number)
-                dialect = part.dialect if own.description is None else own.grammar.output
-                parts.append(replace(part, dialect=dialect))
-            return replace(plan, parts=tuple(parts))
+                if own.description is not None:
+                    dialects[plan.parts.like(number)] = own.grammar.output
+            return replace(plan, parts=plan.parts.with_dialects(dialects))
         return plan if plan.description is None else replace(plan, dialect=plan.grammar.output)
 
     def with_end(self, data_stop: int) -> UploadPlan:
@@ -251,18 +199,27 @@ class UploadPlan:
             "origin": None if self.origin is None else dict(self.origin),
             "source_column": self.source_column,
             "source_name": self.source_name,
-            "parts": [part.to_json() for part in self.parts],
+            "parts": self.parts.to_json(),
             "names": self.names,
             "inferred": list(self.inferred),
             "exact_types": {name: list(types) for name, types in self.exact_types.items()},
             "source_key": self.source_key,
             "loads_again": self.loads_again,
             "beginnings": self.beginnings,
+            "limits": self.limits.to_json(),
         }
 
     @classmethod
-    def from_json(cls, stored: dict[str, Any]) -> UploadPlan:
-        """The reverse of ``to_json``."""
+    def from_json(cls, stored: dict[str, Any], known: UploadPlan | None = None) -> UploadPlan:
+        """The reverse of ``to_json``.
+
+        ``known``: a plan of the same job, whose files are taken where they are the same.
+        """
+        parts = stored.get("parts", [])
+        if known is not None and known.parts.is_stored_as(parts):
+            listed = known.parts
+        else:
+            listed = PartList.from_json(parts)
         described = stored.get("description")
         return cls(
             path=Path(stored["path"]),
@@ -284,7 +241,7 @@ class UploadPlan:
             origin=stored.get("origin"),
             source_column=stored.get("source_column"),
             source_name=stored.get("source_name", ""),
-            parts=tuple(map(Part.from_json, stored.get("parts", ()))),
+            parts=listed,
             names=stored.get("names"),
             inferred=tuple(stored.get("inferred", ())),
             exact_types={
@@ -293,4 +250,5 @@ class UploadPlan:
             source_key=stored.get("source_key"),
             loads_again=stored.get("loads_again", False),
             beginnings=stored.get("beginnings", 0),
+            limits=Limits.from_json(stored.get("limits")),
         )

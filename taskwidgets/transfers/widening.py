@@ -145,7 +145,7 @@ def decide(whole: UploadPlan, own: UploadPlan, found: Misfits) -> Widening:
 
 def _converted(whole: UploadPlan) -> set[str]:
     """The columns of which some value may be written otherwise in its file."""
-    plans = [whole.of_part(number) for number in range(len(whole.parts))] or [whole]
+    plans = [whole.of_part(number) for number in whole.parts.representatives] or [whole]
     return {plan.columns[index] for plan in plans for index in plan.conversions}
 
 

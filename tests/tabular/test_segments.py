@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskwidgets.errors import SourceChanged, SourceError
-from taskwidgets.tabular import segments
 from taskwidgets.tabular.dialect import Dialect
 from taskwidgets.tabular.header import read_layout
+from taskwidgets.tabular.limits import Limits
 from taskwidgets.tabular.ranges import gaps
 from taskwidgets.tabular.segments import Segment, SegmentReader
 
@@ -55,9 +55,16 @@ def drain(reader: SegmentReader, target: int) -> list[Segment]:
     return found
 
 
-def whole(path: Path, data: bytes, target: int, dialect: Dialect | None = None) -> list[Segment]:
+def whole(
+    path: Path,
+    data: bytes,
+    target: int,
+    dialect: Dialect | None = None,
+    limits: Limits | None = None,
+) -> list[Segment]:
     path.write_bytes(data)
-    with SegmentReader(path, dialect or Dialect(), 0, len(data), [(0, len(data))]) as reader:
+    gaps = [(0, len(data))]
+    with SegmentReader(path, dialect or Dialect(), 0, len(data), gaps, limits) as reader:
         return drain(reader, target)
 
 
@@ -178,17 +185,22 @@ def test_a_quote_that_never_closes(tmp_path: Path, target: int) -> None:
             assert caught.value.path == str(path)
 
 
-@pytest.mark.parametrize("opening", [b'"', b""])
-def test_a_record_beyond_what_postgres_takes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opening: bytes
-) -> None:
-    """A record longer than Postgres can take is refused with its line."""
-    monkeypatch.setattr(segments, "MAX_RECORD_BYTES", 1000)
-    path = tmp_path / "a.csv"
-    content = b"a\n" + opening + b"x" * 5000 + b"\n"
-    with pytest.raises(SourceError, match=r"line 2: .* does not end within 1,000 bytes") as caught:
-        whole(path, content, 100)
-    assert caught.value.line == 2
+@pytest.mark.parametrize("target", [100, 900, 1200, 9000])
+@pytest.mark.parametrize("record", [b'"' + b"x" * 5000 + b'"\n', b"x" * 1000 + b"\n", b"x" * 1001])
+def test_a_record_beyond_the_limit(tmp_path: Path, record: bytes, target: int) -> None:
+    """A record longer than max_row is refused with its line, whatever the size of segments."""
+    good = b"a\n" * 1500 + b"x" * 999 + b"\n" + b'"b\n"\n'
+    with pytest.raises(SourceError, match=r"line 1,504: .* more than 1,000 bytes") as caught:
+        whole(tmp_path / "a.csv", good + record, target, limits=Limits(max_row=1000))
+    assert caught.value.line == 1504
+    assert "max_row (as given)" in str(caught.value)
+    assert (
+        "".join(
+            bytes(one.data).decode()
+            for one in whole(tmp_path / "a.csv", good, target, limits=Limits(max_row=1000))
+        )
+        == good.decode()
+    )
 
 
 def test_a_gap_that_ends_within_a_record(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from taskwidgets.errors import SourceError
 from taskwidgets.tabular.container import HEAD_BYTES, detect_container, open_container
+from taskwidgets.tabular.limits import Limits
 
 __all__ = ["Excerpts", "read_excerpts", "stream_blocks"]
 
@@ -72,10 +73,10 @@ def read_excerpts(path: Path, whole_bytes: int = WHOLE_BYTES) -> Excerpts:
         raise SourceError(f"{path} cannot be read: {error.strerror or error}", path=path) from None
 
 
-def stream_blocks(path: Path, container: str) -> Iterator[bytes]:
+def stream_blocks(path: Path, container: str, limits: Limits | None = None) -> Iterator[bytes]:
     """All of a source, unpacked, in blocks of 1 MiB."""
     try:
-        with open_container(path, container) as file:
+        with open_container(path, container, limits) as file:
             while block := file.read(_STREAM_BYTES):
                 yield block
     except OSError as error:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
 from taskwidgets.tabular.description import Description
 from taskwidgets.tabular.detection.records import Record, split_records
 from taskwidgets.tabular.detection.values import Values, convert
+from taskwidgets.tabular.limits import DEFAULT_MAX_ROW
 from taskwidgets.tabular.sample import Row, Sample
 from taskwidgets.tabular.types import TEXT, infer_types
 
-__all__ = ["Scanned", "scan_all"]
+__all__ = ["Scanned", "merge_types", "scan_all"]
 
 # Lines that stay behind at the end of each block: a quoted field may go on in the next one.
 _HELD_BACK = 256
@@ -35,8 +36,14 @@ def scan_all(
     values: Values,
     *,
     last_line: int | None = None,
+    longest: int = DEFAULT_MAX_ROW,
+    too_long: Callable[[int], Exception],
 ) -> Scanned:
-    """Read everything; ``last_line``: the physical line after which the first table is over."""
+    """Read everything; ``last_line``: the physical line after which the first table is over.
+
+    ``longest``: bytes of a record at most; ``too_long`` makes the error for one that is longer, by
+    its physical line.
+    """
     columns, width = description.columns, len(description.columns)
     types: dict[str, str] = {}
     rows = ragged = 0
@@ -68,10 +75,10 @@ def scan_all(
             ]
         )
         if len(batch) >= 20_000:
-            _merge(types, infer_types(Sample(batch, whole=True), columns), batch, columns)
+            merge_types(types, infer_types(Sample(batch, whole=True), columns), batch, columns)
             batch.clear()
 
-    for record in _records(blocks, description, width):
+    for record in _records(blocks, description, width, longest, too_long):
         if record.line < description.skip_rows:
             continue
         if last_line is not None and record.line >= last_line:
@@ -86,11 +93,17 @@ def scan_all(
             break
         take(held.pop(0))
     if batch:
-        _merge(types, infer_types(Sample(batch, whole=True), columns), batch, columns)
+        merge_types(types, infer_types(Sample(batch, whole=True), columns), batch, columns)
     return Scanned({column: types.get(column, TEXT) for column in columns}, rows, ragged)
 
 
-def _records(blocks: Iterable[bytes], description: Description, width: int) -> Iterator[Record]:
+def _records(
+    blocks: Iterable[bytes],
+    description: Description,
+    width: int,
+    longest: int,
+    too_long: Callable[[int], Exception],
+) -> Iterator[Record]:
     """All records, each with its true line."""
     decoder = codecs.getincrementaldecoder(description.encoding)(errors="replace")
     cr = description.line_terminator in ("\r", "")
@@ -113,11 +126,18 @@ def _records(blocks: Iterable[bytes], description: Description, width: int) -> I
         total = text.count("\n")
         sure = len(records)
         if not final:
-            while sure and records[sure - 1].line + records[sure - 1].lines > total - _HELD_BACK:
+            hold = total - _HELD_BACK
+            if len(text) > longest:  # a record that begins before is whole, or too long
+                hold = max(hold, text.count("\n", 0, len(text) - longest))
+            while sure and records[sure - 1].line + records[sure - 1].lines > hold:
                 sure -= 1
+            if not sure and len(text) > 2 * longest:
+                raise too_long(line + 1)
         done = records[sure].line if sure < len(records) else total
         for record in records[:sure]:
             record.line += line
+            if longest < len(text) and sum(map(len, record.fields)) > longest:
+                raise too_long(record.line + 1)
             yield record
         if final:
             return
@@ -128,7 +148,7 @@ def _records(blocks: Iterable[bytes], description: Description, width: int) -> I
         line += done
 
 
-def _merge(
+def merge_types(
     types: dict[str, str], found: dict[str, str], batch: list[Row], columns: Iterable[str]
 ) -> None:
     """Widen the types by those of a batch; a column of which it has no value says nothing."""

@@ -1,7 +1,7 @@
 """A sheet of an Excel workbook, read row by row in bounded memory.
 
-Why openpyxl: it streams a sheet, and tells whole numbers, dates and errors apart. The faster
-readers keep the whole sheet in memory, and know one kind of number.
+Why openpyxl: it tells whole numbers, dates and errors apart. The faster readers keep the whole
+sheet in memory, and know one kind of number. `taskwidgets.sources.workbook` bounds its memory.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ import datetime
 import itertools
 import re
 import warnings
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from taskwidgets.errors import OptionError, SourceError
 from taskwidgets.runtime.run import Run
 from taskwidgets.runtime.words import counted
+from taskwidgets.sources.workbook import Cell, Sheet, Workbook
 from taskwidgets.tabular.decoding import decoded, decoding
+from taskwidgets.tabular.limits import Limits
 from taskwidgets.transfers.origins.extras import extra
 from taskwidgets.transfers.origins.names import table_names
 from taskwidgets.transfers.origins.spool import Contents, Spool, TableWriter, check_wish
@@ -29,6 +30,7 @@ __all__ = ["excel_head", "spool_excel"]
 
 WHAT = "an Excel workbook"
 CHUNK_ROWS = 1000
+CHUNK_CHARACTERS = 4 << 20
 HEAD_ROWS = 1000  # that tell the types in a preview
 LOOKED_AT = 50  # rows, to see how wide the table is and where it begins
 NEARLY_AS_WIDE = 0.6  # of that, a header at least
@@ -42,17 +44,24 @@ Row = list[Any]
 
 
 def spool_excel(
-    run: Run, spool: Spool, path: Path, sheet: str | int | None, *, header: bool
+    run: Run,
+    spool: Spool,
+    path: Path,
+    sheet: str | int | None,
+    *,
+    header: bool,
+    limits: Limits,
 ) -> Contents:
     """Write the sheet as the spool's table."""
-    with _opened(path) as book:
+    with _opened(path, limits) as book:
         chosen = _sheet(book, path, sheet)
-        total = _stated_rows(path, chosen)
+        total = chosen.stated_rows
         run.meter.set(done=0, rows=0, total=total, unit="rows")
-        table = _Table(path, chosen, header=header, on_blank_rows=lambda: check_wish(run))
-        writer = TableWriter(run, spool, table.names)
+        table = _Table(path, book, chosen, header=header, on_blank_rows=lambda: check_wish(run))
+        writer = TableWriter(run, spool, table.names, path, limits, book.size)
         try:
-            while rows := list(itertools.islice(table.rows(), CHUNK_ROWS)):
+            left = table.rows()
+            while rows := _chunk(left):
                 check_wish(run)
                 writer.write(list(zip(*rows, strict=True)))
                 if total is not None and writer.rows > total:  # the workbook has stated too few
@@ -60,7 +69,7 @@ def spool_excel(
                     run.meter.set(done=writer.rows, rows=writer.rows, total=None, unit="rows")
                 else:
                     run.meter.add(len(rows))
-            others = [name for name in book.sheetnames if name != chosen.title]
+            others = [one.title for one in book.sheets if one.title != chosen.title]
             notes = (*table.notes(), *_formulas(path, book, chosen), *_others(others))
             contents = Contents(table.types, writer.rows, notes, {"empty": table.empty})
             writer.finish()
@@ -69,17 +78,32 @@ def spool_excel(
     return contents
 
 
+def _chunk(rows: Iterator[list[str]]) -> list[list[str]]:
+    """The next rows: so many, or fewer where they are long."""
+    chunk, characters = [], 0
+    for row in rows:
+        chunk.append(row)
+        characters += sum(map(len, row))
+        if len(chunk) >= CHUNK_ROWS or characters >= CHUNK_CHARACTERS:
+            break
+    return chunk
+
+
 def excel_head(
-    path: Path, sheet: str | int | None, rows: int, *, header: bool, full: bool
+    path: Path,
+    sheet: str | int | None,
+    rows: int,
+    *,
+    header: bool,
+    full: bool,
+    limits: Limits,
 ) -> tuple[dict[str, str], list[list[str]], int | None]:
     """(types by column, the first rows as texts of COPY, how many rows there are).
 
     As far as the first rows tell, unless ``full``; their number is None then.
     """
-    with _opened(path) as book:
-        chosen = _sheet(book, path, sheet)
-        _stated_rows(path, chosen)
-        table = _Table(path, chosen, header=header)
+    with _opened(path, limits) as book:
+        table = _Table(path, book, _sheet(book, path, sheet), header=header)
         left = table.rows()
         head = list(itertools.islice(left, rows))
         more = sum(1 for _ in (left if full else itertools.islice(left, HEAD_ROWS)))
@@ -88,55 +112,39 @@ def excel_head(
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    openpyxl = extra("openpyxl", f"{path} is an Excel workbook")
+def _opened(path: Path, limits: Limits) -> Iterator[Workbook]:
+    extra("openpyxl", f"{path} is an Excel workbook")
     # What it does not know of a workbook, such as rules for input, is no part of the table.
     warnings.filterwarnings("ignore", category=UserWarning, module="openpyxl")
-    with ExitStack() as stack:
-        with decoding(path, WHAT):
-            # A file of ours is closed also where openpyxl fails, which leaves its own open.
-            file = stack.enter_context(path.open("rb"))
-            book = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
-        stack.callback(book.close)
+    with decoding(path, WHAT):
+        book = Workbook(path, limits)
+    try:
         yield book
+    finally:
+        book.close()
 
 
-def _sheet(book: Any, path: Path, sheet: str | int | None) -> Any:
-    names = [one.title for one in book.worksheets]
+def _sheet(book: Workbook, path: Path, sheet: str | int | None) -> Sheet:
+    names = [one.title for one in book.sheets]
     if not names:
         raise SourceError(f"{path} has no sheet with cells", path=path)
     if sheet is None:
-        return book.worksheets[0]
+        return book.sheets[0]
     if isinstance(sheet, int) and 1 <= sheet <= len(names):
-        return book.worksheets[sheet - 1]
+        return book.sheets[sheet - 1]
     if sheet in names:
-        return book.worksheets[names.index(str(sheet))]
+        return book.sheets[names.index(str(sheet))]
     raise OptionError(f"{path} has no sheet {sheet!r}; it has {', '.join(map(repr, names))}")
 
 
-def _stated_rows(path: Path, sheet: Any) -> int | None:
-    """How many rows the workbook says that there are, for the progress; then that is forgotten.
-
-    Programs write wrong dimensions. openpyxl would leave out what lies beyond them.
-    """
-    with decoding(path, WHAT):
-        rows: int | None = sheet.max_row
-        sheet.reset_dimensions()
-        return rows
-
-
-def _formulas(path: Path, book: Any, sheet: Any) -> list[str]:
+def _formulas(path: Path, book: Workbook, sheet: Sheet) -> list[str]:
     """A note where formulas have no result in the file, as from programs that do not compute.
 
     A cell is ``<c ...><f>...</f><v>...</v></c>``, and ``t="str"`` where the result is a text, which
     may be empty (ECMA-376, part 1, 18.3.1.4). openpyxl does not tell such a cell from an empty one.
     """
     missing = 0
-    with (
-        decoding(path, WHAT),
-        zipfile.ZipFile(path) as packed,
-        packed.open(sheet._worksheet_path) as file,
-    ):
+    with decoding(path, WHAT), book.open_part(sheet.path) as file:
         rest = b""
         while block := file.read(1 << 20):
             *cells, rest = (rest + block).split(b"</c>")
@@ -169,7 +177,8 @@ class _Table:
     def __init__(
         self,
         path: Path,
-        sheet: Any,
+        book: Workbook,
+        sheet: Sheet,
         *,
         header: bool,
         on_blank_rows: Callable[[], None] = lambda: None,
@@ -177,7 +186,7 @@ class _Table:
         """``on_blank_rows`` is called now and then while blank rows are passed over."""
         self._errors = self._beyond = self._above = 0
         self._on_blank_rows = on_blank_rows
-        self._cells = self._read(path, sheet)
+        self._cells = self._read(path, book.rows(sheet))
         head = list(itertools.islice(self._cells, LOOKED_AT))
         if not head:
             raise SourceError(f"{path}, sheet {sheet.title}: is empty", path=path)
@@ -248,10 +257,10 @@ class _Table:
             notes.append(f"{cells} {holds} the error of a formula and became NULL")
         return notes
 
-    def _read(self, path: Path, sheet: Any) -> Iterator[Row]:
+    def _read(self, path: Path, rows: Iterator[list[Cell]]) -> Iterator[Row]:
         """The rows that are not blank, as far as they reach."""
         blank = 0
-        for cells in decoded(sheet.iter_rows(), path, WHAT):
+        for cells in decoded(rows, path, WHAT):
             row = [self._value(cell) for cell in cells]
             while row and row[-1] is None:
                 row.pop()
@@ -262,9 +271,9 @@ class _Table:
                 if blank % BLANK_ROWS == 0:
                     self._on_blank_rows()
 
-    def _value(self, cell: Any) -> Any:
-        value = cell.value
-        if isinstance(value, str) and value.startswith("#") and cell.data_type == "e":
+    def _value(self, cell: Cell) -> Any:
+        value, kind = cell
+        if isinstance(value, str) and value.startswith("#") and kind == "e":
             self._errors += 1
             return None
         return value

@@ -16,6 +16,7 @@ import pandas as pd
 from taskwidgets.errors import SourceError
 from taskwidgets.runtime.run import Run
 from taskwidgets.tabular.header import MAX_COLUMNS, MAX_NAME_BYTES
+from taskwidgets.tabular.limits import Limits
 from taskwidgets.transfers.origins.origin import FRAME, Given, Origin
 from taskwidgets.transfers.origins.spool import Contents, Spool, TableWriter, check_wish, new_spool
 from taskwidgets.transfers.origins.types.column_errors import (
@@ -85,12 +86,12 @@ def given_frame(frame: pd.DataFrame) -> Given:
     )
 
 
-def spool_frame(run: Run, spool: Spool, frame: pd.DataFrame) -> Contents:
+def spool_frame(run: Run, spool: Spool, frame: pd.DataFrame, limits: Limits) -> Contents:
     """Write the frame as the spool's table; Stopped after a wish, and then it begins anew."""
     total = len(frame)
     run.meter.set(done=0, rows=0, total=total, unit="rows")
     columns = list(frame_columns(frame, lambda: check_wish(run)))
-    writer = TableWriter(run, spool, [column.name for column in columns])
+    writer = TableWriter(run, spool, [column.name for column in columns], _described(frame), limits)
     try:
         step = max(1, CHUNK_FIELDS // len(columns))
         for start in range(0, total, step):

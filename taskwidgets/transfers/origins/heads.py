@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from taskwidgets.tabular.limits import Limits
 from taskwidgets.tabular.source import check_readable
 from taskwidgets.transfers.origins.excel import excel_head
 from taskwidgets.transfers.origins.extras import check_extra
@@ -44,7 +45,13 @@ class Head:
 
 
 def source_head(
-    source: Path | pd.DataFrame, rows: int, sheet: str | int | None, *, header: bool, full: bool
+    source: Path | pd.DataFrame,
+    rows: int,
+    sheet: str | int | None,
+    *,
+    header: bool,
+    full: bool,
+    limits: Limits,
 ) -> Head | None:
     """The head of such a source; None for a file of delimited text."""
     if is_frame(source):
@@ -66,12 +73,14 @@ def source_head(
     if kind in PACKAGES:
         check_extra(PACKAGES[kind], f"{path} {WORDS[kind]}")
     if kind == PARQUET:
-        types, found, total = parquet_head(path, rows)
+        types, found, total = parquet_head(path, rows, limits)
         return _head(path.name, what, types, found, total)
     if kind == EXCEL:
-        types, found, counted = excel_head(path, sheet, rows, header=header, full=full)
+        types, found, counted = excel_head(
+            path, sheet, rows, header=header, full=full, limits=limits
+        )
     else:
-        types, found, counted = json_head(path, rows, full=full)
+        types, found, counted = json_head(path, rows, full=full, limits=limits)
     return _head(path.name, what, types, found, counted)
 
 

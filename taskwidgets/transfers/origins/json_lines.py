@@ -17,6 +17,8 @@ from taskwidgets.errors import SourceError
 from taskwidgets.runtime.run import Run
 from taskwidgets.tabular.container import HEAD_BYTES, detect_container, open_container
 from taskwidgets.tabular.decoding import visible
+from taskwidgets.tabular.header import MAX_COLUMNS
+from taskwidgets.tabular.limits import Limits
 from taskwidgets.transfers.origins.names import table_names
 from taskwidgets.transfers.origins.spool import Contents, Spool, TableWriter, check_wish
 from taskwidgets.transfers.origins.texts import NULL, kind_of, quoted, type_of_kinds
@@ -24,6 +26,10 @@ from taskwidgets.transfers.origins.texts import NULL, kind_of, quoted, type_of_k
 __all__ = ["json_head", "spool_json_lines"]
 
 CHUNK_LINES = 2000
+CHUNK_CHARACTERS = 4 << 20
+LIGHT_BYTES = 1 << 20  # of a line whose values are not counted before it is parsed
+VALUE_BYTES = 70  # that a short value takes as Python has it
+MOST_EXPANSION = 10  # so many times max_row may all values of a row take
 HEAD_LINES = 1000  # that tell the types in a preview
 LONGEST_ROW = 240  # characters of a line in a message
 MARK = b"\xef\xbb\xbf"
@@ -35,26 +41,30 @@ class _Literal(str):
     __slots__ = ()
 
 
-def spool_json_lines(run: Run, spool: Spool, path: Path) -> Contents:
+def spool_json_lines(run: Run, spool: Spool, path: Path, limits: Limits) -> Contents:
     """Write the file as the spool's table. SourceError, with its line, for what is no object."""
     size = path.stat().st_size
     run.meter.set(done=0, rows=0, total=2 * size)
     kinds: dict[str, set[str]] = {}
-    for row in _objects(path, _moving(run, size)):
+    for row in _objects(path, _moving(run, size), limits):
         _note_kinds(row, kinds)
+        if len(kinds) > MAX_COLUMNS:
+            break
     if not kinds:
         raise SourceError(f"{path} is empty: not even one record", path=path)
     names, notes = table_names(list(kinds), path)
     decided = [type_of_kinds(found) for found in kinds.values()]
     columns = list(zip(kinds, [writer for _, writer in decided], strict=True))
-    writer = TableWriter(run, spool, names)
+    writer = TableWriter(run, spool, names, path, limits)
     try:
         lines: list[list[str]] = []
-        for row in _objects(path, _moving(run, size)):
+        characters = 0
+        for row in _objects(path, _moving(run, size), limits):
             lines.append([_written(row.get(key), how) for key, how in columns])
-            if len(lines) >= CHUNK_LINES:
+            characters += sum(map(len, lines[-1]))
+            if len(lines) >= CHUNK_LINES or characters >= CHUNK_CHARACTERS:
                 writer.write(list(zip(*lines, strict=True)))
-                lines = []
+                lines, characters = [], 0
         if lines:
             writer.write(list(zip(*lines, strict=True)))
         types = {name: kind for name, (kind, _) in zip(names, decided, strict=True)}
@@ -67,7 +77,7 @@ def spool_json_lines(run: Run, spool: Spool, path: Path) -> Contents:
 
 
 def json_head(
-    path: Path, rows: int, *, full: bool
+    path: Path, rows: int, *, full: bool, limits: Limits
 ) -> tuple[dict[str, str], list[list[str]], int | None]:
     """(types by column, the first rows as texts of COPY, how many rows there are).
 
@@ -76,7 +86,7 @@ def json_head(
     kinds: dict[str, set[str]] = {}
     found: list[dict[str, Any]] = []
     count, whole = 0, True
-    for row in _objects(path, lambda _: None):
+    for row in _objects(path, lambda _: None, limits):
         if not full and count >= max(rows, HEAD_LINES):
             whole = False
             break
@@ -109,18 +119,39 @@ def _moving(run: Run, size: int) -> Callable[[int], None]:
     return tell
 
 
-def _objects(path: Path, tell: Callable[[int], None]) -> Iterator[dict[str, Any]]:
+def _objects(path: Path, tell: Callable[[int], None], limits: Limits) -> Iterator[dict[str, Any]]:
     with path.open("rb") as file:
         container = detect_container(file.read(HEAD_BYTES))
     number = 0
-    with open_container(path, container) as file:
-        for number, raw in enumerate(file, start=1):
-            if number % CHUNK_LINES == 1:
+    told = 0
+    with open_container(path, container, limits) as file:
+        while raw := file.readline(limits.row + 2):  # and a line's end
+            number += 1
+            if len(raw) > limits.row and len(raw.rstrip(b"\r\n")) > limits.row:
+                raise limits.long_row(path, f"line {number:,}", line=number)
+            if len(raw) > LIGHT_BYTES:
+                _check_values(path, number, raw, limits)
+            told += len(raw)
+            if number % CHUNK_LINES == 1 or told >= CHUNK_CHARACTERS:
+                told = 0
                 tell(os.lseek(file.fileno(), 0, os.SEEK_CUR))
             text = raw.removeprefix(MARK) if number == 1 else raw
             if text.strip():
                 yield _parsed(path, number, text)
         tell(path.stat().st_size)
+
+
+def _check_values(path: Path, number: int, raw: bytes, limits: Limits) -> None:
+    """SourceError where a line has so many values that they take too much memory."""
+    values = raw.count(b",") + raw.count(b"[") + raw.count(b"{") + raw.count(b":")
+    if values * VALUE_BYTES > MOST_EXPANSION * limits.row:
+        raise SourceError(
+            f"{path}, line {number:,}: the row that begins here has about {values:,} values, too "
+            f"many for rows of at most {limits.row:,} bytes (max_row). If a row may have so many, "
+            "give a larger max_row",
+            path=path,
+            line=number,
+        )
 
 
 def _parsed(path: Path, number: int, raw: bytes) -> dict[str, Any]:

@@ -18,12 +18,12 @@ class SchemaColumn:
         self.field = file.schema_arrow.field(place)
         self.place = place
         self._file = file
-        self._leaves = range(first_leaf, first_leaf + leaves)
+        self.leaves = range(first_leaf, first_leaf + leaves)
 
     @property
     def has_int96(self) -> bool:
         """Whether it holds INT96 timestamps, which are nanoseconds of all years."""
-        return any(self._file.schema.column(n).physical_type == "INT96" for n in self._leaves)
+        return any(self._file.schema.column(n).physical_type == "INT96" for n in self.leaves)
 
     @property
     def extension(self) -> tuple[str, bytes]:
@@ -32,9 +32,9 @@ class SchemaColumn:
         name = metadata.get(b"ARROW:extension:name", b"").decode(errors="replace")
         if name:
             return name, metadata.get(b"ARROW:extension:metadata", b"")
-        if len(self._leaves) > 1:
+        if len(self.leaves) > 1:
             return "", b""
-        leaf = self._file.schema.column(self._leaves[0])
+        leaf = self._file.schema.column(self.leaves[0])
         if leaf.max_repetition_level:
             return "", b""
         kinds = {"JSON": "arrow.json", "UUID": "arrow.uuid", "ENUM": "parquet.enum"}
@@ -45,10 +45,10 @@ class SchemaColumn:
     def statistics(self) -> list[Any] | None:
         """Of each row group; None where one has none, or there are several leaves."""
         metadata = self._file.metadata
-        if len(self._leaves) > 1:
+        if len(self.leaves) > 1:
             return None
         found = [
-            metadata.row_group(group).column(self._leaves[0]).statistics
+            metadata.row_group(group).column(self.leaves[0]).statistics
             for group in range(metadata.num_row_groups)
         ]
         return found if all(one is not None and one.has_min_max for one in found) else None

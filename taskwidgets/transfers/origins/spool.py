@@ -28,6 +28,7 @@ from taskwidgets.engine.private_files import new_file, open_own
 from taskwidgets.errors import SourceError
 from taskwidgets.runtime.control import Stopped, Wish
 from taskwidgets.runtime.run import Run
+from taskwidgets.tabular.limits import Limits
 from taskwidgets.transfers.origins.texts import quoted
 
 __all__ = ["Contents", "Spool", "TableWriter", "check_wish", "new_spool"]
@@ -213,9 +214,24 @@ class _Synced:
 
 
 class TableWriter:
-    """Writes the table of a spool, column by column of a chunk at a time."""
+    """Writes the table of a spool, column by column of a chunk at a time.
 
-    def __init__(self, run: Run, spool: Spool, columns: Sequence[str]) -> None:
+    ``source`` is what the rows come from, and ``packed`` its size in bytes where its format is
+    packed by itself: then the table's bytes count as unpacked ones.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        spool: Spool,
+        columns: Sequence[str],
+        source: Path | str,
+        limits: Limits,
+        packed: int | None = None,
+    ) -> None:
+        self._source, self._limits, self._packed = source, limits, packed
+        self._most = None if packed is None else limits.unpacked(packed)
+        self._bytes = 0
         self._spool = spool
         self._columns = columns
         # Each claim has a file of its own: whoever was frozen, and wakes up when the job is taken
@@ -234,11 +250,17 @@ class TableWriter:
             ) from None
 
     def write(self, columns: Sequence[Sequence[str]]) -> None:
-        """Rows whose fields are texts as COPY takes them, given as columns."""
+        """Rows whose fields are texts as COPY takes them, given as columns.
+
+        SourceError where a row, or all of them together, exceed the limits.
+        """
         rows = len(columns[0])
         if rows:
+            texts = list(map(",".join, zip(*columns, strict=True)))
+            if 4 * max(map(len, texts)) > self._limits.row:  # a character has 4 bytes at most
+                self._check_lengths(texts)
             try:
-                self._write("\n".join(map(",".join, zip(*columns, strict=True))) + "\n")
+                self._write("\n".join(texts) + "\n")
             except UnicodeEncodeError:
                 raise self._surrogate(columns) from None
             self.rows += rows
@@ -252,6 +274,14 @@ class TableWriter:
     def close(self) -> None:
         """Give up what is not finished."""
         self._file.close()
+
+    def _check_lengths(self, texts: Sequence[str]) -> None:
+        for row, text in enumerate(texts, start=self.rows + 1):
+            length = len(text)
+            if 4 * length > self._limits.row >= length:
+                length = len(text.encode(errors="replace"))
+            if length > self._limits.row:
+                raise self._limits.long_row(self._source, f"row {row:,}")
 
     def _surrogate(self, columns: Sequence[Sequence[str]]) -> SourceError:
         """The error for the first row that holds a lone surrogate."""
@@ -270,5 +300,9 @@ class TableWriter:
 
     def _write(self, text: str) -> None:
         data = text.encode()
+        self._bytes += len(data)
+        if self._most is not None and self._bytes > self._most:
+            assert self._packed is not None
+            self._limits.check_unpacked(self._source, self._packed, self._bytes)
         with self._spool.translated():
             self._file.write(data)

@@ -11,6 +11,7 @@ from typing import Any
 from taskwidgets.errors import OptionError, SourceChanged
 from taskwidgets.runtime.run import Run
 from taskwidgets.tabular.container import HEAD_BYTES
+from taskwidgets.tabular.limits import Limits
 from taskwidgets.tabular.source import Fingerprint, check_readable, describe_change
 from taskwidgets.transfers.digest import file_sha256
 from taskwidgets.transfers.origins.excel import spool_excel
@@ -97,13 +98,19 @@ def spool_file(
     kind: str,
     sheet: str | int | None,
     header: bool | int | None,
+    limits: Limits,
 ) -> Contents:
-    """Write the file's table into the spool. Raises SourceChanged where it changes meanwhile."""
+    """Write the file's table into the spool.
+
+    Raises SourceChanged where it changes meanwhile, SourceError where it exceeds a limit.
+    """
     before = Fingerprint.of(path)
     ways: dict[str, Callable[[], Contents]] = {
-        PARQUET: lambda: spool_parquet(run, spool, path),
-        EXCEL: lambda: spool_excel(run, spool, path, sheet, header=header is not False),
-        JSON_LINES: lambda: spool_json_lines(run, spool, path),
+        PARQUET: lambda: spool_parquet(run, spool, path, limits),
+        EXCEL: lambda: spool_excel(
+            run, spool, path, sheet, header=header is not False, limits=limits
+        ),
+        JSON_LINES: lambda: spool_json_lines(run, spool, path, limits),
     }
     contents = ways[kind]()
     change = describe_change(before, Fingerprint.of(path))

@@ -1,0 +1,1 @@
+"""Formats of files that can be loaded, read in bounded memory."""
