@@ -469,7 +469,7 @@ class Database:
                     remedy = f"ask the database's owner to run: {'; '.join(member_grants(role))}"
                 raise RightsMissing(
                     f'{missing}. Jobs are kept in the schema "{SCHEMA}", and {role} may not make, '
-                    f"use or change it; {remedy}. {ELSEWHERE}",
+                    f"use or change it. {ELSEWHERE}; for all jobs, {remedy}",
                     sqlstate=missing.sqlstate,
                 ) from None
 

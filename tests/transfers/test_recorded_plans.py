@@ -125,7 +125,9 @@ def test_options_that_do_not_make_the_key_are_refused(workspace, many_rows, look
     assert work.state == "failed"
 
 
-def test_another_schema_of_the_same_name_is_not_the_target(workspace, many_rows, look, evil):
+def test_another_schema_of_the_same_name_is_not_the_target(
+    workspace, another_workspace, many_rows, look, evil
+):
     """Also where the key fits: the name in the call means the table that it meant."""
     work = paused(workspace.upload(many_rows(ROWS), "t", max_rate=5e4, if_exists="append"))
     look("CREATE TABLE evil.t (a int, b text)")
@@ -133,8 +135,8 @@ def test_another_schema_of_the_same_name_is_not_the_target(workspace, many_rows,
     key = UploadOptions.from_json(options).key(TableName("evil", "t"))
     set_plan(look, "{target}", ["evil", "t"])
     look("UPDATE taskwidgets.jobs SET key = %s", (key,))
-    work.resume()
-    fails(work, "target is 'evil.t', and should be 'public.t'")
+    workspace.close()
+    fails(another_workspace().resume(work.id), "target is 'evil.t', and should be 'public.t'")
     assert look.one("SELECT count(*) FROM evil.t") == 0
 
 
