@@ -271,8 +271,8 @@ class Exporting(ABC):
         if self._plan.table is not None:
             return self._snapshot.open(run, written)
         assert self._plan.materialized is not None
-        # Another server may not have the source's locales and time zones; what the staging table
-        # keeps as numbers, its texts do not depend on them.
+        # Another server may not have the source's locales and time zones. The staging table has
+        # texts, made by the source, and numbers, whose texts depend on this one setting.
         is_one = self._store.source is self._store.database
         settings = self._kept.settings() if is_one else self._kept.settings("extra_float_digits")
         begin = opening(["BEGIN READ ONLY"], self._store.database.prologue, [*settings, *IN_ORDER])

@@ -13,6 +13,7 @@ import psycopg2
 import pytest
 from fix_databases import Look, run_sql
 from fix_exports import copied, pause
+from fix_poolers import Pooler
 from fix_servers import PrivateServer, make_base, memory_folder, plain, wait_until
 
 import taskwidgets as tw
@@ -142,6 +143,25 @@ def test_the_standby_is_looked_at_and_the_jobs_are_listed(replicated, connect, t
     again = workspace.download("t", tmp_path / "t.csv")
     assert again.id == job.id
     assert again.remark.startswith("already exported")
+
+
+def test_a_standby_behind_a_pooler(replicated, connect, tmp_path, account):
+    """Nothing that a standby refuses is sent there: neither READ WRITE nor a lock that writes."""
+    pooler = Pooler(replicated.standby.url(), account)
+    try:
+        workspace = connect(pooler.url, metadata=replicated.jobs)
+        assert workspace.database.is_pooled
+        for source, name in {"t": "t.csv", "SELECT * FROM t ORDER BY id": "q.csv"}.items():
+            workspace.download(source, tmp_path / name, workers=2).wait(60)
+            expected = copied(
+                replicated.standby.url(),
+                f"SELECT * FROM ({source}) AS s" if " " in source else "SELECT * FROM t",
+            )
+            assert (tmp_path / name).read_bytes() == expected
+        workspace.close()
+        assert not pooler.locks()
+    finally:
+        pooler.stop()
 
 
 def test_what_needs_one_database_says_so(replicated, connect, csv_file, look):
