@@ -27,7 +27,6 @@ from taskwidgets.runtime.store import JobRecord, JobSpec
 from taskwidgets.runtime.threads import in_running_loop
 from taskwidgets.runtime.words import percentage
 from taskwidgets.store import identity, listing
-from taskwidgets.store.administrator import Administrator, find_administrator
 from taskwidgets.store.budget import checked_connections
 from taskwidgets.store.database import Database
 from taskwidgets.store.engines import engine_url
@@ -49,6 +48,8 @@ from taskwidgets.transfers.upload_options import UploadOptions
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from taskwidgets.store.administrator import Administrator
 
 __all__ = ["Workspace"]
 
@@ -91,6 +92,9 @@ class Workspace:
         administrator = None
         try:
             if restricted:
+                # It knows the embedded server's modules, which others do not need.
+                from taskwidgets.store.administrator import find_administrator
+
                 administrator = find_administrator(self._database, is_embedded=is_embedded)
             if administrator is None:
                 self._database.prepare()
