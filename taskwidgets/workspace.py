@@ -34,7 +34,6 @@ from taskwidgets.runtime.threads import in_running_loop
 from taskwidgets.runtime.words import percentage
 from taskwidgets.store import identity, listing
 from taskwidgets.store.access import other_role_text
-from taskwidgets.store.administrator import find_administrator
 from taskwidgets.store.budget import checked_connections
 from taskwidgets.store.database import Database
 from taskwidgets.store.engines import address_of
@@ -57,6 +56,8 @@ from taskwidgets.transfers.upload_options import UploadOptions
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from taskwidgets.store.administrator import Administrator
 
 __all__ = ["Workspace"]
 
@@ -422,6 +423,9 @@ class Workspace:
         """
         administrator = None
         if self._restricted:
+            # It knows the embedded server's modules, which others do not need.
+            from taskwidgets.store.administrator import find_administrator
+
             administrator = find_administrator(database, is_embedded=is_embedded)
         chosen = database if administrator is None else administrator
         try:

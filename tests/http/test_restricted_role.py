@@ -189,7 +189,8 @@ def test_a_job_of_the_notebook_goes_on_over_http(
     else:
         server.wait_for(job.id, "terminated")
         assert not seen.exists(f"handed_{end}")
-    assert not seen.staging()
+    staging = f"taskwidgets.taskwidgets_staging_{job.id}"
+    assert seen.one(f"SELECT to_regclass('{staging}') IS NULL")
 
 
 def test_a_job_over_http_goes_on_in_the_notebook(server: JupyterServer, elsewhere, rows_file, seen):
@@ -208,7 +209,7 @@ def test_a_job_over_http_goes_on_in_the_notebook(server: JupyterServer, elsewher
 def test_a_job_that_runs_in_a_notebook_is_taken_over(
     server: JupyterServer, elsewhere, rows_file, seen
 ):
-    """The sessions of a superuser are ended for it, as only a superuser can."""
+    """The kernel's later writes are fenced; its staging table is handed over."""
     source = rows_file("taken_over.csv", 3000)
     job = elsewhere.upload(server.root / source, "taken_over", workers=1, max_rate=SLOW)
     server.wait_for_rows(job.id)
