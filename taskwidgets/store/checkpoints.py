@@ -84,8 +84,8 @@ RECORD_MANY = text(
     INSERT INTO taskwidgets.checkpoints (job_id, from_byte, to_byte, rows, crc32, rejected)
     SELECT held.id, made.start, made.stop, made.rows, made.crc32, 0
     FROM (
-        SELECT id FROM taskwidgets.jobs
-        WHERE id = :job_id AND epoch = :epoch AND state IN ('running', 'pausing')
+        SELECT j.id FROM taskwidgets.jobs AS j
+        WHERE j.id = :job_id AND j.epoch = :epoch AND j.state IN ('running', 'pausing')
         FOR SHARE
     ) AS held,
     unnest(

@@ -175,7 +175,7 @@ def test_wide_parquet_pages_are_read_one_after_the_other(workspace, look, tmp_pa
     )
     path = tmp_path / "x.parquet"
     pq.write_table(table, path, row_group_size=2000)
-    monkeypatch.setattr(parquet, "PAGES_BYTES", 300_000)
+    monkeypatch.setattr(parquet, "RUN_BYTES", 300_000)
     monkeypatch.setattr(parquet, "BATCH_BYTES", 40_000)
     workspace.upload(path, "t").wait()
     assert look("SELECT count(*) FROM t WHERE c0 = replace(c6, '6-', '0-')") == [(rows,)]

@@ -216,3 +216,22 @@ def test_a_list_of_many_paths_is_stored_once(workspace, look, folder):
     )
     assert all(size < 1000 for size in sizes[0])
     assert workspace.upload(long, "t") is job
+
+
+def test_whoever_lost_the_job_commits_nothing(workspace, look, folder, monkeypatch):
+    """The rows and the checkpoints of a batch are refused once another claim has the job."""
+    from taskwidgets.store import checkpoints
+
+    record = checkpoints.record_many
+
+    def late(connection, claim, made):
+        with workspace.database.begin() as other:
+            other.exec_driver_sql("UPDATE taskwidgets.jobs SET epoch = epoch + 1")
+        return record(connection, claim, made)
+
+    monkeypatch.setattr(many.checkpoints, "record_many", late)
+    job = workspace.upload(folder / "part-*.csv", "t", workers=1)
+    wait_until(lambda: not job.runs_here)
+    assert look.one("SELECT count(*) FROM taskwidgets.checkpoints") == 0
+    staged = f"SELECT count(*) FROM taskwidgets.taskwidgets_staging_{job.id}"
+    assert look.one(staged) == 0

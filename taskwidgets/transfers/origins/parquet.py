@@ -41,6 +41,7 @@ BATCH_BYTES = 8 << 20  # as Arrow has them; five times as many while they become
 # bytes of a page of each column that is read at the same time: writers keep pages to 1 MiB, or to
 # the rows of a row group
 PAGES_BYTES = 64 << 20
+RUN_BYTES = 24 << 20  # of the pages of all columns that are read at the same time
 READ_BYTES = 1 << 20  # from the file at once
 VALUE_BYTES = 64  # that a value inside a list takes while it becomes JSON
 # Of a row, such values may take so many times the bytes that it may have as text.
@@ -201,7 +202,7 @@ class _Table:
                 )
             if size > room:
                 runs.append([])
-                room = PAGES_BYTES
+                room = RUN_BYTES
             runs[-1].append(place)
             room -= size
         return runs
