@@ -57,8 +57,6 @@ from taskwidgets.transfers.upload_options import UploadOptions
 if TYPE_CHECKING:
     import pandas as pd
 
-    from taskwidgets.store.administrator import Administrator
-
 __all__ = ["Workspace"]
 
 KINDS: dict[str, Kind] = {**TRANSFER_KINDS, **FUNCTION_KINDS}

@@ -17,13 +17,13 @@ from sqlalchemy import (
     true,
 )
 
-from taskwidgets.embedded.roles import RESTRICTED_ROLE
 from taskwidgets.runtime.faults import UNDOING
 from taskwidgets.runtime.progress import Progress
 from taskwidgets.runtime.receipt import Receipt
 from taskwidgets.runtime.states import FINAL, OWNED, State
 from taskwidgets.runtime.store import JobRecord, JobSpec, Owner
 from taskwidgets.store.keeper import LOCK_CLASS
+from taskwidgets.store.restricted_role import RESTRICTED_ROLE
 from taskwidgets.store.run_states import progress_of
 from taskwidgets.store.schema import checkpoints, events, jobs, run_states
 
