@@ -12,10 +12,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from taskwidgets.store.restricted_role import RESTRICTED_ROLE
-
 __all__ = ["EMBEDDED_SETTING", "RESTRICTED_ROLE", "ensure_restricted_role"]
 
+RESTRICTED_ROLE = "taskwidgets_http"
 EMBEDDED_SETTING = "taskwidgets.embedded"  # of the server's configuration: on
 
 # The role's comment, for those who list the roles.

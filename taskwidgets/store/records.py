@@ -23,7 +23,6 @@ from taskwidgets.runtime.receipt import Receipt
 from taskwidgets.runtime.states import FINAL, OWNED, State
 from taskwidgets.runtime.store import JobRecord, JobSpec, Owner
 from taskwidgets.store.keeper import LOCK_CLASS
-from taskwidgets.store.restricted_role import RESTRICTED_ROLE
 from taskwidgets.store.run_states import progress_of
 from taskwidgets.store.schema import checkpoints, events, jobs, run_states
 
@@ -69,6 +68,8 @@ LOCKED: ColumnElement[bool] = literal_column(
 ALIVE: ColumnElement[bool] = case((jobs.c.owner["lease"].astext.is_not(None), HEARD), else_=LOCKED)
 
 
+# As in taskwidgets.embedded.roles, whose package loads all that a server needs.
+RESTRICTED_ROLE = "taskwidgets_http"
 # Whether the role of this session made the job. The service over HTTP, on the embedded server, also
 # goes on with jobs of the superuser who runs it: its role has fewer rights, so no job gains any.
 OF_THIS_ROLE: ColumnElement[bool] = literal_column(

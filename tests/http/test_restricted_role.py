@@ -13,6 +13,7 @@ from fix_servers import plain, wait_until
 
 from taskwidgets.embedded.roles import RESTRICTED_ROLE
 from taskwidgets.errors import JobOfOtherRole
+from taskwidgets.store import records
 
 # Each in another way to what only a superuser may do. Several are refused only when they run.
 ESCAPES = {
@@ -54,6 +55,11 @@ STATEMENTS = (
     "LOAD 'auto_explain'",
     "DO $$ BEGIN PERFORM pg_read_file('/etc/passwd'); END $$",
 )
+
+
+def test_the_role_has_one_name():
+    """The store knows it without loading the server's modules."""
+    assert records.RESTRICTED_ROLE == RESTRICTED_ROLE
 
 
 @pytest.fixture(scope="module")
