@@ -78,7 +78,7 @@ UPLOAD = {
     ],
     "target": [("{target}", ["evil", "t"]), ("{target}", ["pg_catalog", "pg_class"])],
     "source": [
-        ("{path}", "/etc/passwd"), ("{origin}", {"kind": "files", "name": "x", "facts": {}}),
+        ("{path}", "/elsewhere.csv"), ("{origin}", {"kind": "files", "name": "x", "facts": {}}),
     ],
     "options": [
         ("{if_exists}", "append"), ("{if_exists}", "replace"), ("{on_error}", "reject"),
