@@ -248,7 +248,7 @@ class DownloadPlan:
         """A plain dictionary for the store."""
         return {
             "path": str(self.path),
-            "select": self.select,
+            "select": "",  # no SQL is kept: it is made again of the options, see recorded_download
             "table": None if self.table is None else [self.table.schema, self.table.table],
             "oid": self.oid,
             "options": self.options.to_json(),

@@ -78,7 +78,7 @@ UPLOAD = {
     ],
     "target": [("{target}", ["evil", "t"]), ("{target}", ["pg_catalog", "pg_class"])],
     "source": [
-        ("{path}", "/etc/passwd"), ("{origin}", {"kind": "files", "name": "x", "facts": {}}),
+        ("{path}", "/elsewhere.csv"), ("{origin}", {"kind": "files", "name": "x", "facts": {}}),
     ],
     "options": [
         ("{if_exists}", "append"), ("{if_exists}", "replace"), ("{on_error}", "reject"),
@@ -272,6 +272,7 @@ def test_the_query_of_a_download_is_that_of_the_call(workspace, database_url, lo
     work.join(60)
     workspace.close()
     look("INSERT INTO open DEFAULT VALUES")
+    assert look.one("SELECT plan ->> 'select' FROM taskwidgets.jobs") == ""
     set_plan(look, "{select}", "SELECT 'theirs' AS a, evil.run()")
     second = Workspace(database_url)
     assert second.resume(work.id).wait(60).rows_loaded == 1
