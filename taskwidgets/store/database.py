@@ -20,6 +20,7 @@ from sqlalchemy.util import immutabledict
 
 from taskwidgets.errors import (
     DatabaseError,
+    LoginRefused,
     OptionError,
     RightsMissing,
     ServerReadOnly,
@@ -394,12 +395,15 @@ class Database:
                 is_conflict = self.is_conflict(error)
                 if is_conflict and now > deadline:
                     raise self.conflict_error(error) from None
-                if not (is_away(error) or is_conflict) or now > deadline or given_up():
+                # A login that changes may be new at the server, and old where it is asked for.
+                is_stale = self._login is not None and isinstance(error, LoginRefused)
+                is_passing = is_away(error) or is_conflict or is_stale
+                if not is_passing or now > deadline or given_up():
                     raise
                 if isinstance(error, ServerReadOnly):
                     self._short.dispose()  # by now the address may lead to another server
                 away = True
-                reason = "the standby cancelled the statement" if is_conflict else "database away"
+                reason = "the standby cancelled the statement" if is_conflict else "login refused"
                 waiting(f"{getattr(error, 'waiting_for', reason)}, retrying")
                 time.sleep(pause)
                 pause = min(2 * pause, LAST_RETRY)

@@ -251,6 +251,26 @@ def test_a_login_that_is_refused_is_told(rotated, make):
     assert "an-old-token" not in str(refused.value)
 
 
+def test_a_login_that_is_old_for_a_moment_is_tried_again(rotated):
+    """The server may have the new password before the secret store has it."""
+    url, login = address_of(by_event(rotated))
+    database, current, said = Database(url, login=login), rotated.password, []
+    rotated.password = "the-one-of-before"
+
+    def waiting(words: str) -> None:
+        said.append(words)
+        rotated.password = current
+
+    database.patiently(lambda: database.connect().close(), waiting)
+    assert said == ["login refused, retrying", ""]
+    fixed = Database(rotated.url(password="wrong"))
+    with pytest.raises(LoginRefused):
+        fixed.patiently(lambda: fixed.connect().close(), said.append)
+    assert len(said) == 2
+    database.dispose()
+    fixed.dispose()
+
+
 def test_a_coroutine_for_a_password_is_refused(rotated):
     """It would need an event loop wherever a connection is made."""
 

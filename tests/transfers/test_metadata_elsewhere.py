@@ -257,6 +257,34 @@ def test_a_conflict_with_recovery_is_proven_and_passed(replicated, connect, tmp_
     assert conflicts > 0
 
 
+@pytest.mark.sample(1)
+@pytest.mark.parametrize("statement", ["DROP TABLE t", "TRUNCATE t", "DELETE FROM t; VACUUM t"])
+@pytest.mark.parametrize("replicated", ["max_standby_streaming_delay = 0"], indirect=True)
+def test_a_table_that_is_gone_on_the_primary(replicated, connect, tmp_path, statement):
+    """Recovery takes it from under the export, which stops and says so; nothing is published."""
+    workspace = connect(replicated.standby.url(), metadata=replicated.jobs)
+    job = workspace.download("t", tmp_path / "t.csv", workers=2, max_rate=2e6)
+    wait_until(lambda: job.progress.rows > 0)
+    replicated.write(*statement.split("; "))
+    with pytest.raises(JobFailed) as failed:
+        job.wait(60)
+    assert isinstance(failed.value.__cause__, SourceChanged)
+    assert not (tmp_path / "t.csv").exists()
+
+
+def test_a_standby_that_restarts(replicated, connect, tmp_path):
+    """The job waits for it, takes a new snapshot, and proves that the table is unchanged."""
+    url = replicated.standby.url()
+    workspace = connect(url, metadata=replicated.jobs)
+    job = workspace.download("t", tmp_path / "t.csv", max_rate=2e6)
+    wait_until(lambda: job.progress.rows > 0)
+    replicated.standby.restart("immediate")
+    job.max_rate = None
+    job.wait(60)
+    assert (tmp_path / "t.csv").read_bytes() == copied(url, "SELECT * FROM t")
+    assert is_proven(job)
+
+
 @pytest.mark.parametrize("replicated", ["max_standby_streaming_delay = 0"], indirect=True)
 def test_a_query_that_is_cancelled_by_recovery_is_run_again(replicated, connect, tmp_path):
     """Its rows are from one run, whole; the panel says what it waits for."""
