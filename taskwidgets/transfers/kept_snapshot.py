@@ -21,7 +21,7 @@ from taskwidgets.runtime.threads import start_thread
 from taskwidgets.store.budget import Lease
 from taskwidgets.store.database import Database
 from taskwidgets.store.driver import begin_with
-from taskwidgets.store.translate import is_away
+from taskwidgets.store.translate import is_away, translated
 from taskwidgets.transfers import tables
 from taskwidgets.transfers.crew import Session
 from taskwidgets.transfers.download_plan import described
@@ -149,7 +149,8 @@ class KeptSnapshot:
                 self._is_to_prove = False
                 # The table may have got a column since the call, or since an attempt that failed.
                 select = plan.select_from(table, None)
-                columns = output_columns(snapshot.connection, select)
+                with translated(self._database.url):
+                    columns = output_columns(snapshot.connection, select)
                 self._plan.settle(run, witness=now.to_json(), **described(columns, plan.options))
         except BaseException:
             snapshot.close()
