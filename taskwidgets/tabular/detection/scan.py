@@ -108,6 +108,7 @@ def _records(
     decoder = codecs.getincrementaldecoder(description.encoding)(errors="replace")
     cr = description.line_terminator in ("\r", "")
     rest, line = "", 0
+    seen = 0  # so much of the rest was split before
     for block in chain(blocks, (None,)):
         final = block is None
         rest += decoder.decode(block or b"", final=final)
@@ -119,6 +120,12 @@ def _records(
         text = rest.replace("\r\n", "\n")
         if cr:
             text = text.replace("\r", "\n")
+        if not final and text.find("\n", seen) < 0:  # no other record is whole than before
+            if len(text) - text.rfind("\n") > longest + 1:
+                raise too_long(line + text.count("\n") + 1)
+            rest = text + tail
+            seen = max(len(text) - 1, 0)
+            continue
         records = split_records(
             text, description.delimiter, description.quotechar, description.escapechar,
             skip_space=description.skip_initial_space, width=width,
@@ -145,6 +152,7 @@ def _records(
         for _ in range(done):
             position = text.find("\n", position) + 1
         rest = text[position:] + tail
+        seen = max(len(rest) - 1, 0)  # its last character may become a line's end
         line += done
 
 
