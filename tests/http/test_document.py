@@ -54,13 +54,14 @@ def test_the_document_is_kept_to_whatever_is_sent(
     """
     uploaded = server.upload(rows_file("1.csv", 3), "fuzzed")["id"]
     server.wait_for(uploaded, "completed")
-    server.wait_for(server.download(numbers_table("fuzz_source", 3), "2.csv")["id"], "completed")
+    source = numbers_table(f"fuzz_source_{examples}", 3)
+    server.wait_for(server.download(source, f"{examples}.csv")["id"], "completed")
     # Of what is made up at random, hardly anything would be there: the files, tables and jobs are.
     narrowed = server.request("GET", "/taskwidgets/openapi.json").body
     for path, field, values in (
         ("upload", "source", ["1.csv"]),
         ("upload", "table", ["fuzzed", "fuzzed_2", 'odd "name".t']),
-        ("download", "source", ["fuzz_source", "SELECT 1 AS a, '=x' AS b"]),
+        ("download", "source", [source, "SELECT 1 AS a, '=x' AS b"]),
     ):
         operation = narrowed["paths"][f"/taskwidgets/{path}/start"]["post"]
         schema = operation["requestBody"]["content"]["application/json"]["schema"]
