@@ -147,7 +147,7 @@ class Exporting(ABC):
         with self._store.in_transaction() as connection:
             spec = self._store.spec(connection, run.claim)
             check_staging(connection, self._staging, run.job_id)
-        with self._store.in_transaction() as connection:
+        with self._store.source.begin() as connection:
             return checked_download(
                 connection, replace(spec, plan=self._plan.to_json()), run.job_id
             )

@@ -142,7 +142,7 @@ class _Download:
             # Whether a query would give the same today, only running it tells. Where the file may
             # not be replaced there is nothing else to do; where it may, the query is run again.
             return None if plan.is_replacing else f"{done}; the query was not run again"
-        with store.in_transaction() as connection:
+        with store.source.begin() as connection:
             name = find_relation(connection, plan.options.source).name
         return done if name == plan.table and self._table_unchanged(store, plan) else None
 
