@@ -122,5 +122,5 @@ def test_a_job_waits_while_the_server_takes_no_changes(workspace, look, many_row
 
 def test_a_role_that_may_only_read_is_told(as_role):
     """A role whose transactions are read-only gets an error that names the setting."""
-    with pytest.raises(DatabaseError, match="default_transaction_read_only.*metadata="):
+    with pytest.raises(DatabaseError, match=r"default_transaction_read_only.*metadata="):
         as_role(default_transaction_read_only="on")
