@@ -100,3 +100,13 @@ def test_what_no_letter_decides_is_not_called_sure() -> None:
     """Two readings that are as good as each other: the certainty says so."""
     found = detect_encoding("a;b\n1;Ω\n".encode("iso8859_7") * 3)
     assert found.sure < 0.8
+
+
+@pytest.mark.parametrize("encoding", WESTERN)
+@pytest.mark.parametrize("word", ["AäA", "dépôt", "Zoë", "Mañana", "Grüße", "Ærø"])
+def test_a_single_word_of_western_europe_is_none_of_east_asia(word: str, encoding: str) -> None:
+    """A letter and the one behind it may be a character of two bytes elsewhere."""
+    text = f"a,{word} 1,{word} 2\nAB-1,AB-2,AB-3\n"
+    found = detect_encoding(text.encode(encoding))
+    assert text.encode(encoding).decode(found.name).isascii() is False
+    assert not any(one >= "\u3000" for one in text.encode(encoding).decode(found.name))

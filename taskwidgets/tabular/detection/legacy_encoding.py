@@ -26,6 +26,8 @@ __all__ = ["Candidate", "find_legacy_encoding"]
 MOST_BYTES = 1 << 13
 MOST_CANDIDATES = 16
 RIVAL = 0.5  # the share of the best one's score from which a candidate is a rival
+MIXED = 0.95  # what letters of several languages are worth beside those of one
+BOOST = 20  # of the most usual encodings where a single letter is all that there is
 WEIGHT = 4  # the power of the share of fitting characters by which a score is multiplied
 
 _LETTERS = {
@@ -49,6 +51,8 @@ _GROUPS = {
     **dict.fromkeys(("cp1254", "iso8859-9", "mac-turkish", "cp857"), "turkish"),
     **dict.fromkeys(("cp1257", "iso8859-13", "iso8859-4", "cp775"), "baltic"),
 }
+_WESTERN = frozenset("".join(_LETTERS["western"]) + "".join(_LETTERS["western"]).upper())
+_MOST_USUAL = frozenset({"cp1252", "iso8859-1", "iso8859-15"})
 _OTHER_SCRIPTS = (
     *("cp1251", "koi8-r", "koi8-u", "iso8859-5", "cp866", "cp855", "mac-cyrillic", "cp1125"),
     *("cp1253", "iso8859-7", "mac-greek", "cp737", "cp869"),
@@ -81,6 +85,9 @@ _WORDS = frozenset("àáâåäçéèêíìóòôöùúÀÁÂÅÄÉÈÍÓÒÖÙ")
 _IMPOSSIBLE = re.compile("[\ufffd\x80-\x9f\ue000-\uf8ff]")
 _HIGH = re.compile("[^\x00-\x7f]")
 _ALONE = re.compile("(?<![^\x00-\x7f])[^\x00-\x7f](?![^\x00-\x7f])")
+_ALONE_IN_WORD = re.compile(
+    "(?<=[A-Za-z])[^\x00-\x7f](?![^\x00-\x7f])|(?<![^\x00-\x7f])[^\x00-\x7f](?=[A-Za-z])"
+)
 _MIXED = re.compile("(?<=[A-Za-z])[^\x00-\x7f]+|[^\x00-\x7f]+(?=[A-Za-z])")
 
 
@@ -106,8 +113,8 @@ def find_legacy_encoding(pieces: Sequence[bytes]) -> tuple[Candidate | None, flo
     found: list[Candidate] = []
     best_score = 0.0
     for name, score in _candidates(sample):
-        if score < RIVAL * best_score:
-            break  # they come by their scores, and a weight is hardly above 1
+        if score * (1 + BOOST) < RIVAL * best_score:
+            break  # they come by their scores, and no weight is larger
         weighed = _weighed(name, score, sample)
         found.append(weighed)
         best_score = max(best_score, weighed.score)
@@ -160,8 +167,8 @@ def _weighed(name: str, score: float, sample: bytes) -> Candidate:
     text = sample.decode(name, errors="replace")
     fit = _fit(name, text)
     weight = fit**WEIGHT * _prior(name)
-    if _GROUPS.get(name) == "western":  # what is most usual, where hardly anything tells
-        weight *= 1 + 1 / max(1, len(set(_HIGH.findall(text))))
+    if name in _MOST_USUAL:  # where hardly anything tells
+        weight *= 1 + BOOST / max(1, len(set(_HIGH.findall(text)))) ** 3
     return Candidate(name, score * weight, fit, text)
 
 
@@ -184,10 +191,12 @@ def _fit(name: str, text: str) -> float:
                 letters[one] += 1
         else:
             signs += _worth(one, before, after)
-    best = max(
+    best: float = max(
         sum(count for one, count in letters.items() if one in known or one.lower() in known)
         for known in _LETTERS[group]
     )
+    if name in _MOST_USUAL:  # names from several countries
+        best = max(best, MIXED * sum(letters[one] for one in letters if one in _WESTERN))
     return (best + signs) / max(1, len(places))
 
 
@@ -207,11 +216,15 @@ def _worth(sign: str, before: str, after: str) -> float:
 def _fit_of_other_script(text: str, *, is_east_asian: bool) -> float:
     """Of a script other than Latin, letters stand together, and not in words of Latin ones.
 
-    Those of East Asia are written with Latin letters among them, and in single characters.
+    Those of East Asia are written with Latin letters among them, and in single characters; but
+    hardly in single characters within words of Latin letters, which is what a letter of Western
+    Europe and the one behind it look like.
     """
     high = len(_HIGH.findall(text))
     wrong = len(_IMPOSSIBLE.findall(text))
-    if not is_east_asian:
+    if is_east_asian:
+        wrong += len(_ALONE_IN_WORD.findall(text))
+    else:
         known = _SIGNS | _CURRENCIES | _OPENING | _CLOSING
         wrong += sum(len(one) for one in _MIXED.findall(text))
         wrong += sum(one not in known for one in _ALONE.findall(text))
