@@ -21,7 +21,8 @@ __all__ = ["decoded", "decoding", "in_one_line", "visible"]
 LONGEST_REASON = 200  # characters of a library's own words
 
 CONTROL_PICTURES = 0x2400  # Unicode: that of NUL; the others follow
-BREAKING = frozenset({"Cc", "Cs", "Zl", "Zp"})  # controls, surrogates, separators of lines
+# Controls, surrogates, characters for private use, ones that are none, separators of lines.
+BREAKING = frozenset({"Cc", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 ItemT = TypeVar("ItemT")
 
