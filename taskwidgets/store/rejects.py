@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COLUMNS",
     "Reject",
+    "file_names",
     "forget",
     "mark_replayed",
     "mend",
@@ -39,13 +42,7 @@ INSERT = text(
     """
 )
 FILE_BITS = 40  # of a byte_offset: the place within one of several files, and above it which one
-FILES = text(
-    """
-    SELECT part ->> 'name' FROM taskwidgets.jobs,
-        jsonb_array_elements(coalesce(plan -> 'parts', '[]')) WITH ORDINALITY AS p (part, number)
-    WHERE id = :job_id ORDER BY number
-    """
-)
+FILES = text("SELECT plan -> 'parts' FROM taskwidgets.jobs WHERE id = :job_id")
 
 
 @dataclass(frozen=True)
@@ -90,12 +87,25 @@ def _stored(value: str | None) -> str | None:
     return value.replace("\0", "\N{SYMBOL FOR NULL}").encode(errors="replace").decode()
 
 
+def file_names(connection: Connection, job_id: int) -> list[str]:
+    """The names of a job's several files, in their order; none where it has one."""
+    stored = connection.scalar(FILES, {"job_id": job_id})
+    if not stored:
+        return []
+    if isinstance(stored, list):
+        return [part["name"] for part in stored]
+    # Of many files, the paths are packed; a name is a path's end, or kept beside it.
+    paths = zlib.decompress(base64.b64decode(stored["paths"])).decode().split("\0")
+    names, folder = stored["names"], stored["folder"]
+    return [names.get(str(number)) or path[folder:] for number, path in enumerate(paths)]
+
+
 def table(connection: Connection, job_id: int) -> pd.DataFrame:
     """A job's rejects in the order of the file, one row each.
 
     Of several files, a column ``file`` says which; line and byte_offset are that file's own.
     """
-    files = connection.scalars(FILES, {"job_id": job_id}).all()
+    files = file_names(connection, job_id)
     rows = connection.execute(
         select(*(rejects.c[name] for name in COLUMNS))
         .where(rejects.c.job_id == job_id)
@@ -127,7 +137,7 @@ def waiting(
     Of ``raw``, at most ``longest`` characters and one more, so that what is cut shows. Of several
     files, the message begins with the file's name.
     """
-    files = connection.scalars(FILES, {"job_id": job_id}).all()
+    files = file_names(connection, job_id)
     wanted = [rejects.c.job_id == job_id, rejects.c.replayed_at.is_(None)]
     if ids is not None:
         wanted.append(rejects.c.id.in_(list(ids)))

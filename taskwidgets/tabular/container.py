@@ -157,7 +157,6 @@ class _Xz(io.BufferedIOBase):
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb", buffering=_BUFFER_BYTES)
         self._stream = self._new()
-        self._begun = False  # the stream has had a byte, so it must end
 
     @staticmethod
     def _new() -> lzma.LZMADecompressor:
@@ -175,14 +174,11 @@ class _Xz(io.BufferedIOBase):
                 packed = packed.lstrip(b"\0")
                 if not packed:
                     return b""
-                self._stream, self._begun = self._new(), False
+                self._stream = self._new()
             elif self._stream.needs_input and not packed:
                 packed = self._file.read(_BUFFER_BYTES)
                 if not packed:
-                    if self._begun:
-                        raise EOFError
-                    return b""
-            self._begun = True
+                    raise EOFError
             data = self._stream.decompress(packed, wanted)
             packed = b""
             if data:

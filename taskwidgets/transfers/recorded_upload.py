@@ -8,6 +8,7 @@ import os
 import re
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,8 @@ def _check_source(record: RecordedPlan, options: UploadOptions, stored: Any) -> 
                 if os.path.normpath(path) != path or not matches(path):
                     record.refuse(f"{path!r} does not match {options.source!r}")
         else:
-            record.same("origin.facts.paths", json.dumps(paths), options.source)
+            named = replace(options, source=json.dumps(paths)).stored_source
+            record.same("origin.facts.paths", named, options.stored_source)
     elif origin.kind == REMOTE:
         record.same("origin.facts.url", facts.get("url"), options.source)
     elif origin.kind in TABULAR:

@@ -82,9 +82,17 @@ class UploadOptions:
         """What rows, and unpacked files, may have at most."""
         return Limits(self.max_unpacked, self.max_row)
 
+    @property
+    def stored_source(self) -> str:
+        """The source as the store has it: the hash of a long list of paths, which the plan has."""
+        if len(self.source) <= LONGEST_SOURCE:
+            return self.source
+        return f"sha256 {hashlib.sha256(self.source.encode()).hexdigest()}"
+
     def key(self, target: TableName) -> str:
         """What says that two calls mean the same job: source, target and options."""
         meant = {**asdict(self), "table": [target.schema, target.table], "kind": KIND}
+        meant["source"] = self.stored_source
         for name in ("names", "source_column", "sheet", "max_unpacked", "max_row", "source_hash"):
             if meant[name] is None:  # as it was before there were these options
                 del meant[name]
@@ -95,9 +103,7 @@ class UploadOptions:
     def to_json(self) -> dict[str, Any]:
         """The options that were given, for the store."""
         given = {name: value for name, value in asdict(self).items() if value is not None}
-        if len(self.source) > LONGEST_SOURCE:  # a list of paths: the plan has them
-            given["source"] = f"sha256 {hashlib.sha256(self.source.encode()).hexdigest()}"
-        return given
+        return {**given, "source": self.stored_source}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> UploadOptions:

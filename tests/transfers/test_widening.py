@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from taskwidgets import JobFailed
 from taskwidgets.runtime.failpoints import VARIABLE
 from taskwidgets.tabular import sample
-from taskwidgets.transfers import loading, pace, reading
+from taskwidgets.transfers import loading, many_plan, pace, reading
 
 ROWS = 600  # some ten segments
 KINDS = {
@@ -63,6 +63,7 @@ def small(monkeypatch):
     monkeypatch.setattr(pace, "LARGEST_BATCH", 1500)
     monkeypatch.setattr(reading, "sample_records", lambda *args: records(*args[:3], 1200))
     monkeypatch.setattr(sys.modules["taskwidgets.tabular.detect"], "_MOST_ROWS", 20)
+    monkeypatch.setattr(many_plan, "SMALL_BYTES", 0)  # else small files are looked at as a whole
 
 
 def write(csv_file, kind, late, rows=ROWS):
