@@ -212,7 +212,7 @@ def test_an_operator_pauses_what_another_role_runs(victim, role, shared_roles, m
     with pytest.raises(JobOfOtherRole):
         workspace.resume(job.id)
     taken = workspace.resume(job.id, take_over=True)
-    wait_until(lambda: not taken.runs_here)
+    wait_until(lambda: bool(taken.error))
     assert "permission denied" in taken.error
     with pytest.raises(psycopg2.errors.InsufficientPrivilege):
         operator("UPDATE taskwidgets.jobs SET plan = '{}'")
