@@ -9,7 +9,13 @@ from fix_servers import wait_until
 
 from taskwidgets import JobFailed
 from taskwidgets.cli.checks import all_checks
-from taskwidgets.errors import DatabaseError, JobNotFound, JobOfOtherRole, RightsMissing
+from taskwidgets.errors import (
+    DatabaseError,
+    JobNotFound,
+    JobOfOtherRole,
+    RightsMissing,
+    TaskwidgetsError,
+)
 from taskwidgets.store.access import role_grants
 
 CHILDREN = ["checkpoints", "events", "loaded_contents", "rejects", "requests", "run_states"]
@@ -212,8 +218,8 @@ def test_an_operator_pauses_what_another_role_runs(victim, role, shared_roles, m
     with pytest.raises(JobOfOtherRole):
         workspace.resume(job.id)
     taken = workspace.resume(job.id, take_over=True)
-    wait_until(lambda: bool(taken.error))
-    assert "permission denied" in taken.error
+    with pytest.raises(TaskwidgetsError, match="permission denied"):
+        taken.wait(60)
     with pytest.raises(psycopg2.errors.InsufficientPrivilege):
         operator("UPDATE taskwidgets.jobs SET plan = '{}'")
     assert look.state(job.id) == "paused"
